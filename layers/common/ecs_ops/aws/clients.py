@@ -1,0 +1,83 @@
+"""The one place that makes boto3 clients, and the one that translates their errors."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# "standard" retries throttling and 5xx with jitter. Three attempts are for a hiccup; a longer
+# outage belongs to whoever waits without being billed: durable execution, or the queue.
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    user_agent_extra="ecs-ops",
+)
+
+_TRANSIENT_CODES = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServerException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServerException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+_NOT_FOUND_CODES = frozenset(
+    {"ClusterNotFoundException", "ResourceNotFoundException", "ServiceNotFoundException"}
+)
+_CONFLICT_CODES = frozenset({"ConflictException"})
+_SERVER_ERROR = 500
+
+
+@cache
+def client(service: str) -> Any:
+    """Return the function's client of this service: made on first use, kept while warm."""
+    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload]
+
+
+@contextmanager
+def aws_errors(operation: str) -> Iterator[None]:
+    """Turn what botocore raises inside into the types of `ecs_ops.errors`.
+
+    Raises:
+        Transient: throttled, a 5xx, or no answer at all.
+        NotFound: a cluster, service, table or stack that is not there.
+        Conflict: one client token with two different requests.
+        AwsFailure: anything else; `code` is the service's own.
+    """
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        message = error.response["Error"].get("Message", "")
+        text = f"{operation} failed: {code}: {message}"
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _TRANSIENT_CODES or status >= _SERVER_ERROR:
+            raise Transient(text) from error
+        if code in _NOT_FOUND_CODES:
+            raise NotFound(text) from error
+        if code in _CONFLICT_CODES:
+            raise Conflict(text) from error
+        raise AwsFailure(operation, code, message) from error
+    except BotoCoreError as error:
+        raise Transient(f"{operation} failed: {error}") from error

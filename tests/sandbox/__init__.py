@@ -1,0 +1,1 @@
+"""An AWS account on a laptop: ministack, extended with what AWS does and it does not."""
