@@ -1,0 +1,127 @@
+"""The durable glue run_task and recycle_service share: a step, and a wait that is not billed.
+
+Three rules of the SDK shape it (aws-durable-execution-sdk-python 3.0, read in its source):
+
+* A handler is run again from the top at every resumption. Whatever may differ between two runs -
+  the clock, an answer of AWS - is read inside an operation, whose result is stored.
+* An exception inside the check of `wait_for_condition` ends that wait for good, so a throttled
+  poll must not raise.
+* Suspension is a `BaseException`: `except Exception` never sees it, and `finally` always does.
+  Put compensation into `except Exception`, never into `finally`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from aws_durable_execution_sdk_python.config import Duration, StepConfig
+from aws_durable_execution_sdk_python.retries import RetryStrategyConfig, create_retry_strategy
+from aws_durable_execution_sdk_python.waits import WaitForConditionConfig, WaitForConditionDecision
+
+from ecs_ops.errors import Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aws_durable_execution_sdk_python import DurableContext
+    from aws_durable_execution_sdk_python.types import WaitForConditionCheckContext
+
+# Transient again after six attempts, about half a minute apart in all, is not a hiccup any more.
+# Everything else fails at once: the SDK's default would try a refused request six times.
+RETRY_TRANSIENT = StepConfig(
+    retry_strategy=create_retry_strategy(
+        RetryStrategyConfig(
+            max_attempts=6,
+            initial_delay=Duration.from_seconds(1),
+            max_delay=Duration.from_seconds(30),
+            retryable_error_types=[Transient],
+        )
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waited[T]:
+    """How a wait ended."""
+
+    seen: T | None
+    """What the last check that got an answer returned; None when none did."""
+    met: bool
+    """Whether `seen` is what was waited for; False when the deadline came first."""
+
+
+class _Poll[T](TypedDict):
+    """What one poll leaves for the next; stored by the SDK as JSON."""
+
+    seen: T | None
+    met: bool
+    left: float
+    """Seconds to the deadline, read beside the check."""
+
+
+def run_step[T](context: DurableContext, name: str, func: Callable[[], T]) -> T:
+    """Run `func` once and store its result, which must be JSON; retry only Transient.
+
+    Steps are *at least* once: give every effect in `func` an identity of its own (a client token).
+
+    Raises:
+        aws_durable_execution_sdk_python.StepError: whatever `func` raised, by its text.
+            `error_type` is the qualified name of the type; the object itself is gone, because a
+            replay could not bring it back. Return an outcome when its type matters.
+    """
+    return context.step(lambda _: func(), name=name, config=RETRY_TRANSIENT)
+
+
+def wait_until[T](
+    context: DurableContext,
+    name: str,
+    check: Callable[[T | None], T],
+    done: Callable[[T], bool],
+    *,
+    deadline: float,
+    max_delay: int = 3,
+    clock: Callable[[], float] = time.time,
+) -> Waited[T]:
+    """Poll `check` until `done` likes what it returns, or until the deadline.
+
+    Args:
+        context: of the durable handler, or a child of it.
+        name: of the operation in the execution's history.
+        check: gets what the last answered check returned (None at first) and returns what it sees
+            now, as JSON. Transient inside it counts as no answer.
+        done: pure; True ends the wait.
+        deadline: epoch seconds. Take it from a step, or a replay moves it.
+        max_delay: seconds between polls at most. The first delay is one second, doubling from
+            there. Every poll counts toward the 3,000 operations an execution may have.
+        clock: epoch seconds; read only inside the check, so a replay sees the stored reading.
+
+    Raises:
+        aws_durable_execution_sdk_python.WaitForConditionError: `check` raised something other
+            than Transient.
+    """
+
+    def poll(last: _Poll[T], poll_context: WaitForConditionCheckContext) -> _Poll[T]:
+        seen, met = last["seen"], False
+        try:
+            seen = check(seen)
+            met = done(seen)
+        except Transient as error:
+            poll_context.logger.warning("%s: no answer this time: %s", name, error)
+        return {"seen": seen, "met": met, "left": deadline - clock()}
+
+    def strategy(state: _Poll[T], attempt: int) -> WaitForConditionDecision:
+        if state["met"] or state["left"] <= 0:
+            return WaitForConditionDecision.stop_polling()
+        # Capped before it is computed: a float exponent overflows after some thousand polls.
+        growing = 2 ** min(attempt - 1, 16)
+        delay = max(1, min(growing, max_delay, math.ceil(state["left"])))
+        return WaitForConditionDecision.continue_waiting(Duration(seconds=delay))
+
+    first: _Poll[T] = {"seen": None, "met": False, "left": 0.0}
+    last = context.wait_for_condition(
+        poll, WaitForConditionConfig(wait_strategy=strategy, initial_state=first), name=name
+    )
+    return Waited(seen=last["seen"], met=last["met"])

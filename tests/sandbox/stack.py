@@ -1,0 +1,110 @@
+"""Build the bundle with the SAM CLI and deploy it into a local account, as a user deploys it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.sandbox.account import REPOSITORY, STACK, TOOLS, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tests.sandbox.account import Account
+
+BUILT_TEMPLATE = REPOSITORY / ".aws-sam" / "build" / "template.yaml"
+DEMO_CLUSTER = "demo"
+DEMO_SUBNET = "subnet-demo"
+LOG_GROUP = "/ecs/demo"
+# What the account's stack is given: the launcher on, over the demo cluster.
+PARAMETERS = {
+    "LauncherTaskDefinition": "demo-job",
+    "LauncherCluster": DEMO_CLUSTER,
+    "LauncherSubnets": DEMO_SUBNET,
+    "LauncherAllowedEnvironment": "GREETING,JOB_*",
+}
+_ARTIFACTS = "ecs-ops-artifacts"
+
+
+def build() -> None:
+    """`sam build`; unchanged functions and layers come from its cache."""
+    run([str(TOOLS / "sam"), "build"], _sam_env())
+
+
+def deploy(
+    account: Account, *, template: Path = BUILT_TEMPLATE, name: str = STACK
+) -> dict[str, str]:
+    """`sam deploy` into the account; return the stack's outputs."""
+    s3 = account.client("s3")
+    if _ARTIFACTS not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=_ARTIFACTS)
+    run(
+        [
+            str(TOOLS / "sam"),
+            "deploy",
+            *("--template-file", str(template)),
+            *("--stack-name", name),
+            *("--s3-bucket", _ARTIFACTS),
+            *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
+            "--no-confirm-changeset",
+            "--no-fail-on-empty-changeset",
+            "--no-progressbar",
+            "--parameter-overrides",
+            *(f"{key}={value}" for key, value in PARAMETERS.items()),
+        ],
+        _sam_env(account.env),
+    )
+    stack = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def create_demo_cluster(account: Account) -> None:
+    """Create the cluster `demo` and the task definitions that the README and the demo run.
+
+    Runs twice without harm. Nothing in the images is used: the local account runs the commands.
+    """
+    ecs = account.client("ecs")
+    ecs.create_cluster(clusterName=DEMO_CLUSTER)
+    commands = {
+        # A migration that takes a moment and exits as it is told.
+        "demo-migrate": 'echo "applying 3 migrations"; sleep 1; exit ${EXIT_CODE:-0}',
+        "demo-job": 'echo "${GREETING:-hello} from task ${JOB_NAME:-one}"',
+        "demo-web": "trap 'exit 0' TERM; echo listening; while :; do sleep 0.1; done",
+    }
+    for family, command in commands.items():
+        ecs.register_task_definition(
+            family=family,
+            requiresCompatibilities=["FARGATE"],
+            networkMode="awsvpc",
+            cpu="256",
+            memory="512",
+            containerDefinitions=[
+                {
+                    "name": "app",
+                    "image": "public.ecr.aws/docker/library/busybox:stable",
+                    "essential": True,
+                    "command": ["sh", "-c", command],
+                    "logConfiguration": {
+                        "logDriver": "awslogs",
+                        "options": {
+                            "awslogs-group": LOG_GROUP,
+                            "awslogs-create-group": "true",
+                            "awslogs-region": account.env["AWS_REGION"],
+                            "awslogs-stream-prefix": "demo",
+                        },
+                    },
+                }
+            ],
+        )
+
+
+def _sam_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    # python3.13 and its pip come from the project's environment, the one this runs in.
+    python = str(REPOSITORY / ".venv" / "bin")
+    return {
+        **os.environ,
+        **(extra or {}),
+        "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
+        "SAM_CLI_TELEMETRY": "0",
+    }
