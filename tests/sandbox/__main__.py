@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
 from tests.sandbox import stack
@@ -11,9 +12,7 @@ from tests.sandbox.account import REPOSITORY, Account, SandboxError
 
 def main(arguments: list[str]) -> None:
     """Bring the account up with the stack in it, or take it down."""
-    account = Account(
-        REPOSITORY / ".sandbox", int(os.environ.get("ECS_OPS_SANDBOX_PORT", "4566"))
-    )
+    account = Account(REPOSITORY / ".sandbox", int(os.environ.get("ECS_OPS_SANDBOX_PORT", "4566")))
     match arguments:
         case ["up"]:
             was_running = account.is_running()
@@ -29,6 +28,7 @@ def main(arguments: list[str]) -> None:
             _say(f"\nTo use it:  . {os.path.relpath(env)}\nTo end it:  make sandbox-down")
         case ["down"]:
             account.stop()
+            shutil.rmtree(account.folder, ignore_errors=True)
             _say("The local account is gone.")
         case _:
             sys.exit("usage: python -m tests.sandbox up|down")

@@ -71,6 +71,7 @@ class Account:
             "AWS_CA_BUNDLE": bundle,
             "SSL_CERT_FILE": bundle,
             "REQUESTS_CA_BUNDLE": bundle,
+            "CURL_CA_BUNDLE": bundle,
             "ECS_OPS_STACK": STACK,
         }
 
@@ -125,6 +126,7 @@ class Account:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        _STARTED[server.pid] = server
         (self.folder / "pid").write_text(str(server.pid))
         deadline = time.monotonic() + _READY_SECONDS
         while not self.is_running():
@@ -221,7 +223,7 @@ def temporary_account(folder: Path) -> Iterator[Account]:
 
 def _server_python() -> str:
     """Return the interpreter of the server's own environment, made from its lock."""
-    uv = os.environ.get("UV", "uv")
+    uv = os.environ.get("UV") or shutil.which("uv") or str(TOOLS / "uv")
     script = str(_SERVER)
     run([uv, "sync", "--quiet", "--locked", "--script", script])
     return run([uv, "python", "find", "--script", script]).strip()
@@ -241,9 +243,13 @@ def run(command: list[str], env: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
+# Servers this process started itself: it must reap them to see that they ended.
+_STARTED: dict[int, subprocess.Popen[bytes]] = {}
+
+
 def _alive(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    if pid in _STARTED:
+        return _STARTED[pid].poll() is None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

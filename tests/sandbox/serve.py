@@ -1,6 +1,7 @@
 # /// script
 # requires-python = "==3.13.*"
 # dependencies = [
+#     "aws-sam-translator==1.115.0",
 #     "docker==7.1.0",
 #     "ministack==1.5.33",
 # ]
@@ -50,20 +51,12 @@ def main() -> None:
     config.graceful_timeout = 1
 
     async def serve() -> None:
-        stop = asyncio.Event()
+        # Nothing is kept, so there is nothing to finish: requests that hang must not delay the end.
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, os._exit, 0)
+        await hypercorn.asyncio.serve(app, config, shutdown_trigger=asyncio.Event().wait)
 
-        async def stopped() -> None:
-            await stop.wait()
-
-        await hypercorn.asyncio.serve(app, config, shutdown_trigger=stopped)
-
-    try:
-        asyncio.run(serve())
-    finally:
-        # Requests may still hold threads that nothing would end: what they wait for is gone.
-        os._exit(0)
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ class EcsOpsError(Exception):
     """Base of every error this package raises; its text is fit for a person."""
 
 
-class InvalidRequest(EcsOpsError):  # noqa: N818 - named for what it tells the caller
+class InvalidRequest(EcsOpsError):
     """The input is wrong. `field` names the culprit as the caller wrote it."""
 
     def __init__(self, field: str, problem: str) -> None:
@@ -24,19 +24,19 @@ class InvalidRequest(EcsOpsError):  # noqa: N818 - named for what it tells the c
         self.problem = problem
 
 
-class NotFound(EcsOpsError):  # noqa: N818
+class NotFound(EcsOpsError):
     """A resource the caller named does not exist."""
 
 
-class Conflict(EcsOpsError):  # noqa: N818
+class Conflict(EcsOpsError):
     """The request contradicts an earlier one, or the present state of a resource."""
 
 
-class Transient(EcsOpsError):  # noqa: N818
+class Transient(EcsOpsError):
     """The same call may succeed in a moment."""
 
 
-class AwsFailure(EcsOpsError):  # noqa: N818
+class AwsFailure(EcsOpsError):
     """AWS refused. `operation` is the API action, `code` the service's error code."""
 
     def __init__(self, operation: str, code: str, message: str) -> None:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class MissingSettings(Exception):  # noqa: N818 - a deployment mistake, never a caller's
-    """Names every variable the function needs and did not get."""
+class MissingSettings(Exception):
+    """A mistake of the deployment: names every variable the function needs and did not get."""
 
 
 @dataclass(frozen=True, slots=True)

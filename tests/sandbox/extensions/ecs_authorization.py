@@ -16,6 +16,14 @@ from ministack.core.responses import error_response_json, get_account_id, get_re
 from ministack.core.router import extract_access_key_id
 from ministack.services import ecs
 
+# Action: the request's member that names the resource, and the resource's type.
+_AUTHORIZED_ON = {
+    "StopTask": ("task", "task"),
+    "DescribeTasks": ("tasks", "task"),
+    "DescribeServices": ("services", "service"),
+    "UpdateService": ("service", "service"),
+    "DeleteService": ("service", "service"),
+}
 _access_key: ContextVar[str] = ContextVar("ecs_access_key", default="")
 
 
@@ -31,21 +39,17 @@ def _named(kind: str, value: str, cluster: str = "") -> str:
 def _resource(action: str, data: dict[str, Any]) -> str | None:
     """ARN that the action is authorized on; None where ministack's answer will do."""
     cluster = ecs._resolve_cluster_name(data.get("cluster") or "default") or "default"
-    match action:
-        case "RunTask":
-            definition = ecs._task_defs.get(ecs._resolve_td_key(data.get("taskDefinition", "")))
-            given = _named("task-definition", data.get("taskDefinition", ""))
-            return definition["taskDefinitionArn"] if definition else given
-        case "StopTask":
-            return _named("task", data.get("task", ""), cluster)
-        case "DescribeTasks":
-            return _named("task", (data.get("tasks") or [""])[0], cluster)
-        case "DescribeServices":
-            return _named("service", (data.get("services") or [""])[0], cluster)
-        case "UpdateService" | "DeleteService":
-            return _named("service", data.get("service", ""), cluster)
-        case "DescribeTaskDefinition" | "ListTasks":
-            return "*"
+    if action in {"DescribeTaskDefinition", "ListTasks"}:
+        return "*"
+    if action == "RunTask":
+        definition = ecs._task_defs.get(ecs._resolve_td_key(data.get("taskDefinition", "")))
+        given = _named("task-definition", data.get("taskDefinition", ""))
+        return definition["taskDefinitionArn"] if definition else given
+    if action in _AUTHORIZED_ON:
+        member, kind = _AUTHORIZED_ON[action]
+        value = data.get(member) or ""
+        # A list is authorized item by item on AWS; the first stands for all here.
+        return _named(kind, value[0] if isinstance(value, list) else value, cluster)
     return None
 
 

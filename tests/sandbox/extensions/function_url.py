@@ -23,7 +23,7 @@ def install() -> None:
 
     def create_local(name: str, data: dict[str, Any], qualifier: str | None) -> Any:
         status, headers, body = create(name, data, qualifier)
-        if status != 201:  # noqa: PLR2004
+        if status != 201:
             return status, headers, body
         config = lambda_svc._function_urls[lambda_svc._url_config_key(name, qualifier)]
         local = f".localhost:{os.environ['GATEWAY_PORT']}"

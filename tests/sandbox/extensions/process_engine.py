@@ -64,7 +64,7 @@ class StartError(Exception):
 class Container:
     """A process, in the shape of docker-py's `Container`."""
 
-    attrs: Mapping[str, Any] = {"NetworkSettings": {"Networks": {}}}  # noqa: RUF012
+    attrs: Mapping[str, Any] = {"NetworkSettings": {"Networks": {}}}
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.id = uuid.uuid4().hex

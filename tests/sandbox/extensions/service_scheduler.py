@@ -26,7 +26,7 @@ def _below_strength(service: dict[str, Any]) -> bool:
         and task["lastStatus"] in ecs._PRE_STOP_STATUSES
         for task in list(ecs._tasks.values())
     )
-    return service["status"] == "ACTIVE" and kept < int(service["desiredCount"])
+    return bool(service["status"] == "ACTIVE" and kept < service["desiredCount"])
 
 
 def _look_soon(cluster: str, key: str) -> None:

@@ -23,13 +23,8 @@ from ministack.core.responses import request_scope
 from ministack.services import ecs, eventbridge
 
 _SWITCH = "sandbox:events"
-_TASK_FIELDS = (
-    "attachments availabilityZone capacityProviderName clusterArn connectivity connectivityAt "
-    "containerInstanceArn containers cpu createdAt desiredStatus enableExecuteCommand "
-    "ephemeralStorage executionStoppedAt group launchType lastStatus memory overrides "
-    "platformVersion pullStartedAt pullStoppedAt startedAt startedBy stoppingAt stoppedAt "
-    "stoppedReason stopCode taskArn taskDefinitionArn updatedAt version"
-).split()
+# DescribeTasks shows these too; events do not carry them.
+_NOT_IN_EVENTS = {"tags", "healthStatus"}
 
 # Tasks whose version went up, to be looked at once whoever changed them let go of their lock.
 _changed: queue.SimpleQueue[tuple[dict[str, Any], str, str]] = queue.SimpleQueue()
@@ -78,10 +73,14 @@ def _publish_changed_tasks() -> None:
 
 
 def _task_detail(task: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: task[name] for name in _TASK_FIELDS if task.get(name) not in (None, "")}
-    if task.get("launchType") == "FARGATE":
-        fields.pop("containerInstanceArn", None)
-    return {**ecs._sanitize(fields), "updatedAt": ecs._iso()}
+    on_fargate = {"containerInstanceArn"} if task["launchType"] == "FARGATE" else set()
+    left_out = _NOT_IN_EVENTS | on_fargate
+    detail = {
+        name: value
+        for name, value in ecs._sanitize(task).items()
+        if value != "" and name not in left_out
+    }
+    return {**detail, "updatedAt": ecs._iso()}
 
 
 def _publish_service(service: dict[str, Any]) -> None:
