@@ -26,3 +26,10 @@ def outputs(account: Account) -> dict[str, str]:
     """Build the bundle, deploy it as a user does, and return the stack's outputs."""
     stack.build()
     return stack.deploy(account)
+
+
+@pytest.fixture(autouse=True)
+def _stack(request: pytest.FixtureRequest) -> None:
+    """Every test here runs against the stack, but for those of the account itself."""
+    if "sandbox" not in request.path.parts[-2:]:
+        request.getfixturevalue("outputs")

@@ -1,0 +1,1 @@
+"""`make demo`: the bundle at work in a local account, told step by step and verified."""
