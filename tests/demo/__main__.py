@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.markup import escape
 
 from tests.demo import pictures
@@ -266,13 +268,20 @@ def _short(arn: str) -> str:
 
 def main() -> None:
     """Tell the story; exit with 1 and the reason when a step is not what it should be."""
-    story = Story()
+    parser = argparse.ArgumentParser(prog="python -m tests.demo")
+    parser.add_argument("--svg", help="also draw what was printed into this file")
+    svg = parser.parse_args().svg
+    story = Story(
+        Console(record=True, force_terminal=True, width=110, highlight=False) if svg else None
+    )
     with tempfile.TemporaryDirectory(prefix="ecs-ops-demo-") as folder:
         try:
             tell(story, Path(folder))
         except (DemoFailed, NeverHappened, SandboxError) as error:
             story.console.print(f"\n[bold red]The demo failed:[/] {escape(str(error))}")
             sys.exit(1)
+    if svg:
+        story.console.save_svg(svg, title="make demo")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _TITLE_WIDTH = 62
-_PLAIN_WIDTH = 100
+_WIDTH = 110
 
 
 class DemoFailed(Exception):
@@ -32,21 +32,19 @@ class Story:
     """Prints one step after another."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
-        if not self.console.is_terminal:
-            self.console = Console(width=_PLAIN_WIDTH, highlight=False)
+        """Print to `console`, or to standard output: in colour on a terminal, plain elsewhere."""
+        plain = Console(width=_WIDTH, highlight=False)
+        self.console = console or (Console(highlight=False) if plain.is_terminal else plain)
+        self.width = min(self.console.width, _WIDTH)
+        self._spins = console is None and plain.is_terminal
         self._began = time.monotonic()
-
-    @property
-    def width(self) -> int:
-        return min(self.console.width, 120)
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Tell of one step: what is happening while it lasts, and how long it took."""
         began = time.monotonic()
         try:
-            if self.console.is_terminal:
+            if self._spins:
                 with self.console.status(f"{title} …"):
                     yield
             else:

@@ -1,0 +1,138 @@
+"""template.yaml keeps the promises it makes to users, and to those who read it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.decode import cfn_yaml
+
+from ecs_ops.settings import LaunchTaskSettings, LogEventsSettings
+
+PATH = Path(__file__).parents[2] / "template.yaml"
+TEMPLATE: dict[str, Any] = cfn_yaml.load(str(PATH))
+PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
+FUNCTIONS = {
+    name: resource["Properties"]
+    for name, resource in RESOURCES.items()
+    if resource["Type"] == "AWS::Serverless::Function"
+}
+CONSTRAINTS = {"AllowedPattern", "AllowedValues", "MaxLength", "MaxValue", "MinLength", "MinValue"}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_explains_itself_when_somebody_deploys(name: str) -> None:
+    parameter = PARAMETERS[name]
+
+    assert parameter["Description"].endswith(".")
+    assert "Default" in parameter
+    if CONSTRAINTS & parameter.keys():
+        assert parameter["ConstraintDescription"]
+
+
+def test_every_parameter_is_in_a_group_when_the_console_asks() -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameter_does_something_when_it_is_set(name: str) -> None:
+    text = PATH.read_text()
+
+    assert re.search(rf"!Ref {name}\b|\$\{{{name}\}}", text)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_has_a_log_group_and_a_policy_of_its_own(name: str) -> None:
+    properties = FUNCTIONS[name]
+    group = RESOURCES[properties["LoggingConfig"]["LogGroup"]["Ref"]]
+
+    assert group["Properties"]["LogGroupName"]["Fn::Sub"] == (
+        f"/aws/lambda/{properties['FunctionName']['Fn::Sub']}"
+    )
+    assert properties["Policies"]
+    assert "Role" not in properties
+
+
+@pytest.mark.parametrize("name", ["RunTaskFunction", "RecycleServiceFunction"])
+def test_durable_function_is_published_as_live(name: str) -> None:
+    assert FUNCTIONS[name]["AutoPublishAlias"] == "live"
+    assert FUNCTIONS[name]["DurableConfig"]["ExecutionTimeout"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("LogEventsFunction", LogEventsSettings), ("LaunchTaskFunction", LaunchTaskSettings)],
+)
+def test_settings_are_complete_when_the_template_sets_them(name: str, settings: Any) -> None:
+    variables = FUNCTIONS[name]["Environment"]["Variables"]
+    given = {key: "1" for key in variables if not key.startswith("POWERTOOLS_")}
+
+    assert settings.from_env(given)
+    for missing in given:
+        with pytest.raises(Exception, match=missing):
+            settings.from_env({key: "1" for key in given if key != missing})
+
+
+def test_each_star_has_its_reason_beside_it() -> None:
+    lines = PATH.read_text().splitlines()
+    stars = [number for number, line in enumerate(lines) if re.search(r'Resource: "\*"', line)]
+
+    assert stars
+    assert all(lines[number - 1].strip().startswith("#") for number in stars)
+
+
+def test_partition_is_never_written_out() -> None:
+    assert "arn:aws:" not in PATH.read_text()
+
+
+def test_roles_are_handed_to_tasks_and_to_nobody_else() -> None:
+    statements = [
+        statement
+        for properties in FUNCTIONS.values()
+        for policy in properties["Policies"]
+        for statement in policy["Statement"]
+        if statement["Action"] == "iam:PassRole"
+    ]
+
+    assert len(statements) == 2
+    for statement in statements:
+        passed_to = statement["Condition"]["StringEquals"]["iam:PassedToService"]
+        assert passed_to == "ecs-tasks.amazonaws.com"
+
+
+def test_outputs_are_those_that_other_stacks_rely_on() -> None:
+    outputs = TEMPLATE["Outputs"]
+
+    assert set(outputs) == {
+        "EventDeadLetterQueueUrl",
+        "EventQueueUrl",
+        "EventTableName",
+        "LauncherUrl",
+        "RecycleFunctionName",
+        "RunTaskServiceToken",
+    }
+    assert all(output["Description"].endswith(".") for output in outputs.values())
+    export = outputs["RunTaskServiceToken"]["Export"]["Name"]["Fn::Sub"]
+    assert export == "${AWS::StackName}-RunTaskServiceToken"
+    parameter = RESOURCES["RunTaskServiceTokenParameter"]["Properties"]["Name"]["Fn::Sub"]
+    assert parameter == "/${AWS::StackName}/run-task/service-token"
+
+
+def test_event_table_has_the_keys_and_indexes_that_readers_query() -> None:
+    table = RESOURCES["EventTable"]["Properties"]
+    indexes = {
+        index["IndexName"]: [key["AttributeName"] for key in index["KeySchema"]]
+        for index in table["GlobalSecondaryIndexes"]
+    }
+
+    assert [key["AttributeName"] for key in table["KeySchema"]] == ["resourceArn", "eventKey"]
+    assert indexes == {
+        "taskDefinitionArn-eventKey-index": ["taskDefinitionArn", "eventKey"],
+        "failedClusterArn-eventKey-index": ["failedClusterArn", "eventKey"],
+    }
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
