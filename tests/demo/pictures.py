@@ -71,7 +71,10 @@ def draw(rows: Iterable[Row], *, width: int, end: float) -> Text:
             last = max(first + 1, round(span.end / end * width))
             line[first:last] = span.glyph * (min(last, width) - first)
         picture.append(f"{row.label:<{margin}}  ")
-        picture.append("".join(line), style=row.style)
+        bars = "".join(line)
+        # The blanks stay without style: some who draw this later drop blanks that lead a style.
+        picture.append(" " * (width - len(bars.lstrip())))
+        picture.append(bars.lstrip(), style=row.style)
         picture.append(f"  {row.note}".rstrip() + "\n")
     return picture
 
