@@ -1,4 +1,4 @@
-"""Durable functions run as on Lambda: with the real SDK, and one that speaks its protocol itself."""
+"""Durable functions run as on Lambda: most with the real SDK, one in its protocol alone."""
 
 from __future__ import annotations
 
@@ -106,6 +106,22 @@ def ordinary(event, context):
 
 def protocol(event, context):
     return {"Status": "SUCCEEDED", "Result": json.dumps(event["CheckpointToken"])}
+"""
+_STACK = """\
+Parameters: {Seconds: {Type: Number}}
+Resources:
+  Function:
+    Type: AWS::Lambda::Function
+    Properties:
+      FunctionName: durable-stack
+      Runtime: python3.13
+      Handler: index.handler
+      Role: ROLE
+      Code: {ZipFile: "def handler(event, context): pass"}
+      DurableConfig: {ExecutionTimeout: !Ref Seconds, RetentionPeriodInDays: 1}
+  Version:
+    Type: AWS::Lambda::Version
+    Properties: {FunctionName: !Ref Function}
 """
 
 
@@ -313,7 +329,7 @@ def test_parent_gets_the_result_when_it_invokes_a_function(
 
 
 def test_executions_run_side_by_side_when_there_are_many(functions: Functions) -> None:
-    arns = [functions.start({"do": "wait", "seconds": 10}) for _ in range(20)]
+    arns = [functions.start({"do": "sleep", "seconds": 3}) for _ in range(8)]
     running = functions.client.list_durable_executions_by_function(
         FunctionName="durable", Qualifier="live", Statuses=["RUNNING"]
     )["DurableExecutions"]
@@ -321,7 +337,8 @@ def test_executions_run_side_by_side_when_there_are_many(functions: Functions) -
 
     assert {execution["DurableExecutionArn"] for execution in running} == set(arns)
     assert {execution["Status"] for execution in ends} == {"SUCCEEDED"}
-    assert max(e["StartTimestamp"] for e in ends) < min(e["EndTimestamp"] for e in ends)
+    took = max(e["EndTimestamp"] for e in ends) - min(e["StartTimestamp"] for e in ends)
+    assert took.total_seconds() < 8 * 3
 
 
 def test_checkpoint_is_refused_when_its_token_is_stale(functions: Functions) -> None:
@@ -365,22 +382,7 @@ def test_eventbridge_hears_of_an_execution_when_its_status_changes(
 def test_versions_stay_when_cloudformation_changes_the_execution_timeout(
     account: Account, functions: Functions
 ) -> None:
-    template = """
-        Parameters: {Seconds: {Type: Number}}
-        Resources:
-          Function:
-            Type: AWS::Lambda::Function
-            Properties:
-              FunctionName: durable-stack
-              Runtime: python3.13
-              Handler: index.handler
-              Role: ROLE
-              Code: {ZipFile: "def handler(event, context): pass"}
-              DurableConfig: {ExecutionTimeout: !Ref Seconds, RetentionPeriodInDays: 1}
-          Version:
-            Type: AWS::Lambda::Version
-            Properties: {FunctionName: !Ref Function}
-    """.replace("ROLE", functions.role)
+    template = _STACK.replace("ROLE", functions.role)
     stack = UserStack(account)
     stack.create(template, Seconds="60")
     created = functions.client.get_function_configuration(

@@ -21,7 +21,7 @@ from aws_durable_execution_sdk_python.config import Duration, StepConfig
 from aws_durable_execution_sdk_python.retries import RetryStrategyConfig, create_retry_strategy
 from aws_durable_execution_sdk_python.waits import WaitForConditionConfig, WaitForConditionDecision
 
-from ecs_ops.errors import Transient
+from ecs_ops.errors import EcsOpsError, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,18 @@ def run_step[T](context: DurableContext, name: str, func: Callable[[], T]) -> T:
             replay could not bring it back. Return an outcome when its type matters.
     """
     return context.step(lambda _: func(), name=name, config=RETRY_TRANSIENT)
+
+
+def explain(error: Exception) -> str:
+    """Say for a person what went wrong, in an operation or beside it.
+
+    Our own errors speak for themselves, also from inside a step, where only their text and the
+    qualified name of their type are left. Of any other the type is part of the message:
+    a KeyError's text alone says nothing.
+    """
+    kind = getattr(error, "error_type", type(error).__name__)
+    ours = isinstance(error, EcsOpsError) or kind.startswith(f"{EcsOpsError.__module__}.")
+    return str(error) if ours else f"unexpected {kind}: {error}"
 
 
 def wait_until[T](

@@ -1,0 +1,430 @@
+"""Custom::ECSRunTask as CloudFormation sees it: the request, its properties, and the answer.
+
+CloudFormation hands over every scalar as a string (`"true"`, `"1"`), so each property is coerced
+by what it is, never by what it looks like: an account id must not lose its leading zero.
+
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-requests.html
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, cast, get_args
+
+from ecs_ops.errors import InvalidRequest
+from ecs_ops.task_request import CapacityProvider, Network, TaskRequest, check_environment
+from ecs_ops.verdict import SENTENCE_LIMIT, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mypy_boto3_ecs.literals import AssignPublicIpType, LaunchTypeType, PropagateTagsType
+
+    from ecs_ops.verdict import TaskState
+
+RequestType = Literal["Create", "Update", "Delete"]
+Outcome = Literal["Succeeded", "Started", "Skipped"]
+
+_KNOWN = frozenset(
+    {
+        *("ServiceToken", "ServiceTimeout", "Cluster", "ClusterId", "TaskDefinition"),
+        *("ContainerName", "Command", "Environment", "LaunchType", "CapacityProviderStrategy"),
+        *("PlatformVersion", "NetworkConfiguration", "Cpu", "Memory", "EphemeralStorageGiB"),
+        *("TaskRoleArn", "ExecutionRoleArn", "EnableExecuteCommand", "Group", "Tags"),
+        *("PropagateTags", "RunOn", "WaitForExit", "SuccessExitCodes", "Iteration", "Triggers"),
+    }
+)
+_NOT_YET = frozenset({"Service", "Timeout", "RunOnRollback"})
+
+_LONGEST_SERVICE_TIMEOUT = 3600
+_EXIT_CODES = range(256)
+_MOST_CAPACITY_WEIGHT = 1000
+_MOST_CAPACITY_BASE = 100_000
+_EPHEMERAL_STORAGE_GIB = (21, 200)
+
+# An answer is 4096 bytes at most. One of SUCCESS has no reason, so these bounds keep it below
+# even when JSON doubles every character of the stopped reason.
+_STOPPED_REASON_LIMIT = 255
+_NAME_LIMIT = 512
+
+
+class Answer(TypedDict):
+    """What CloudFormation is told, in its own words. A `Test` event gets it as the result."""
+
+    Status: Literal["SUCCESS", "FAILED"]
+    PhysicalResourceId: str
+    Reason: str
+    """Empty on SUCCESS; at most 256 characters."""
+    Data: dict[str, str]
+    """For `Fn::GetAtt`: all attributes on SUCCESS, none on FAILED."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomResourceRequest:
+    """One request of CloudFormation, without its ResponseURL, which is a secret."""
+
+    request_type: RequestType
+    stack_id: str
+    request_id: str
+    logical_resource_id: str
+    physical_resource_id: str
+    """On Create made from stack and logical id, so that a repeated Create gets the same."""
+    properties: Mapping[str, object]
+    is_test: bool
+    """The event has a truthy `Test`: run the task, answer nobody."""
+
+    @classmethod
+    def parse(cls, event: Mapping[str, Any]) -> Self:
+        """Read the envelope; the properties are left as they came.
+
+        Raises:
+            InvalidRequest: this is no request of CloudFormation, or nobody could be answered.
+        """
+        kind = _one_of(event, "RequestType", get_args(RequestType))
+        if kind is None:
+            raise InvalidRequest("RequestType", "is required")
+        stack_id, logical_id = _required(event, "StackId"), _required(event, "LogicalResourceId")
+        is_test = bool(event.get("Test"))
+        if not is_test and not _text(event, "ResponseURL").startswith("https://"):
+            raise InvalidRequest("ResponseURL", "must be an https URL, unless Test is set")
+        properties = event.get("ResourceProperties")
+        if not isinstance(properties, Mapping):
+            raise InvalidRequest("ResourceProperties", "must be an object")
+        return cls(
+            request_type=cast("RequestType", kind),
+            stack_id=stack_id,
+            request_id=_required(event, "RequestId"),
+            logical_resource_id=logical_id,
+            physical_resource_id=(
+                _physical_id(stack_id, logical_id)
+                if kind == "Create"
+                else _required(event, "PhysicalResourceId")
+            ),
+            properties=properties,
+            is_test=is_test,
+        )
+
+    @property
+    def stack_name(self) -> str:
+        """The stack's name, out of its ARN: `arn:...:stack/<name>/<uuid>`."""
+        parts = self.stack_id.split("/")
+        return parts[1] if len(parts) > 1 else self.stack_id
+
+    def succeeded(self, data: dict[str, str]) -> Answer:
+        """Answer SUCCESS, with all attributes."""
+        return {
+            "Status": "SUCCESS",
+            "PhysicalResourceId": self.physical_resource_id,
+            "Reason": "",
+            "Data": data,
+        }
+
+    def failed(self, reason: str) -> Answer:
+        """Answer FAILED, which must have a reason."""
+        return {
+            "Status": "FAILED",
+            "PhysicalResourceId": self.physical_resource_id,
+            "Reason": one_line(reason, SENTENCE_LIMIT) or "failed without a reason",
+            "Data": {},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTaskProperties:
+    """The properties of Custom::ECSRunTask."""
+
+    task: TaskRequest
+    container: str
+    """'' for the only essential one."""
+    run_on: frozenset[str]
+    wait_for_exit: bool
+    success_exit_codes: frozenset[int]
+    service_timeout: int
+    """Seconds CloudFormation waits for the answer."""
+
+    @classmethod
+    def parse(cls, properties: Mapping[str, object]) -> Self:
+        """Read the properties.
+
+        Raises:
+            InvalidRequest: a property is unknown, not supported yet, missing, or of the wrong
+                form; `field` is its name.
+        """
+        for name in properties.keys() & _NOT_YET:
+            raise InvalidRequest(name, "is not supported yet")
+        _refuse_unknown(properties, _KNOWN, "")
+        if "Cluster" in properties and "ClusterId" in properties:
+            raise InvalidRequest("ClusterId", "must be left out beside Cluster")
+        return cls(
+            task=TaskRequest(
+                task_definition=_required(properties, "TaskDefinition"),
+                cluster=_text(properties, "Cluster") or _text(properties, "ClusterId"),
+                command=_texts(properties, "Command"),
+                environment=check_environment(
+                    _pairs(properties, "Environment", "Name"), blame="Environment"
+                ),
+                launch_type=cast(
+                    "LaunchTypeType | None",
+                    _one_of(properties, "LaunchType", ("EC2", "FARGATE", "EXTERNAL")),
+                ),
+                capacity_providers=_capacity_providers(properties),
+                platform_version=_text(properties, "PlatformVersion"),
+                network=_network(properties),
+                cpu=_text(properties, "Cpu"),
+                memory=_text(properties, "Memory"),
+                ephemeral_storage_gib=_integer(
+                    properties, "EphemeralStorageGiB", *_EPHEMERAL_STORAGE_GIB
+                ),
+                task_role_arn=_text(properties, "TaskRoleArn"),
+                execution_role_arn=_text(properties, "ExecutionRoleArn"),
+                enable_execute_command=_boolean(properties, "EnableExecuteCommand"),
+                group=_text(properties, "Group"),
+                tags=_tags(properties),
+                propagate_tags=cast(
+                    "PropagateTagsType | None",
+                    # ECS refuses SERVICE: a task of RunTask has no service.
+                    _one_of(properties, "PropagateTags", ("TASK_DEFINITION", "NONE")),
+                ),
+            ),
+            container=_text(properties, "ContainerName"),
+            run_on=_run_on(properties),
+            wait_for_exit=_boolean(properties, "WaitForExit") is not False,
+            success_exit_codes=_exit_codes(properties),
+            service_timeout=(
+                _integer(properties, "ServiceTimeout", 1, _LONGEST_SERVICE_TIMEOUT)
+                or _LONGEST_SERVICE_TIMEOUT
+            ),
+        )
+
+    @property
+    def patience(self) -> int:
+        """Seconds a task may take, so that the answer still arrives in time.
+
+        A tenth of the timeout is kept back, from five seconds to a minute: the last poll, the
+        answer's own retries, and a cold start in between.
+        """
+        margin = max(5, min(60, self.service_timeout // 10))
+        return max(1, self.service_timeout - margin)
+
+
+def work_of(request: CustomResourceRequest) -> RunTaskProperties | None:
+    """Return what the request wants run; None when that is nothing.
+
+    Properties are checked even when nothing is to run, so that a mistake shows at once - except
+    on Delete. A Create with wrong properties fails, CloudFormation then sends a Delete with the
+    same ones, and refusing that would leave a stack nobody can delete.
+
+    Raises:
+        InvalidRequest: the properties of a Create or an Update are wrong.
+    """
+    try:
+        properties = RunTaskProperties.parse(request.properties)
+    except InvalidRequest:
+        if request.request_type == "Delete":
+            return None
+        raise
+    return properties if request.request_type in properties.run_on else None
+
+
+def attributes(
+    outcome: Outcome,
+    *,
+    task: TaskState | None = None,
+    exit_code: int | None = None,
+    log_group: str = "",
+    log_stream: str = "",
+) -> dict[str, str]:
+    """Return every attribute of Custom::ECSRunTask; what does not apply is empty.
+
+    All are always present, because `Fn::GetAtt` of a missing one fails the stack.
+    """
+    seen: Mapping[str, Any] = task or {}
+    return {
+        "TaskArn": seen.get("taskArn", ""),
+        "ExitCode": "" if exit_code is None else str(exit_code),
+        "StopCode": one_line(seen.get("stopCode", ""), _STOPPED_REASON_LIMIT),
+        "StoppedReason": one_line(seen.get("stoppedReason", ""), _STOPPED_REASON_LIMIT),
+        "StartedAt": seen.get("startedAt", ""),
+        "StoppedAt": seen.get("stoppedAt", ""),
+        "LogGroup": one_line(log_group, _NAME_LIMIT),
+        "LogStream": one_line(log_stream, _NAME_LIMIT),
+        "Outcome": outcome,
+    }
+
+
+def _physical_id(stack_id: str, logical_id: str) -> str:
+    digest = hashlib.sha256(f"{stack_id}|{logical_id}".encode()).hexdigest()[:12]
+    return f"ECSRunTask-{logical_id}-{digest}"
+
+
+def _run_on(properties: Mapping[str, object]) -> frozenset[str]:
+    if "RunOn" not in properties:
+        return frozenset({"Create", "Update"})
+    chosen = frozenset(_texts(properties, "RunOn", single=True))
+    if wrong := chosen - set(get_args(RequestType)):
+        raise InvalidRequest("RunOn", f"{min(wrong)!r} is not one of Create, Update, Delete")
+    return chosen
+
+
+def _exit_codes(properties: Mapping[str, object]) -> frozenset[int]:
+    texts = _texts(properties, "SuccessExitCodes", single=True) or ("0",)
+    for text in texts:
+        if not _is_digits(text) or int(text) not in _EXIT_CODES:
+            raise InvalidRequest("SuccessExitCodes", "must be whole numbers from 0 to 255")
+    return frozenset(int(text) for text in texts)
+
+
+def _network(properties: Mapping[str, object]) -> Network | None:
+    outer = _object(properties, "NetworkConfiguration")
+    if outer is None:
+        return None
+    name = "NetworkConfiguration.AwsvpcConfiguration"
+    _refuse_unknown(outer, {"AwsvpcConfiguration"}, "NetworkConfiguration.")
+    inner = _object(outer, "AwsvpcConfiguration", name)
+    if inner is None:
+        raise InvalidRequest(name, "is required")
+    _refuse_unknown(inner, {"Subnets", "SecurityGroups", "AssignPublicIp"}, f"{name}.")
+    subnets = _texts(inner, "Subnets", f"{name}.Subnets")
+    if not subnets:
+        raise InvalidRequest(f"{name}.Subnets", "is required")
+    public_ip = _one_of(inner, "AssignPublicIp", ("ENABLED", "DISABLED"), f"{name}.AssignPublicIp")
+    return Network(
+        subnets=subnets,
+        security_groups=_texts(inner, "SecurityGroups", f"{name}.SecurityGroups"),
+        assign_public_ip=cast("AssignPublicIpType | None", public_ip),
+    )
+
+
+def _capacity_providers(properties: Mapping[str, object]) -> tuple[CapacityProvider, ...]:
+    providers = []
+    for where, item in _items(properties, "CapacityProviderStrategy"):
+        _refuse_unknown(item, {"CapacityProvider", "Weight", "Base"}, f"{where}.")
+        providers.append(
+            CapacityProvider(
+                name=_required(item, "CapacityProvider", f"{where}.CapacityProvider"),
+                weight=_integer(item, "Weight", 0, _MOST_CAPACITY_WEIGHT, f"{where}.Weight"),
+                base=_integer(item, "Base", 0, _MOST_CAPACITY_BASE, f"{where}.Base"),
+            )
+        )
+    return tuple(providers)
+
+
+def _tags(properties: Mapping[str, object]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for key, value in _pairs(properties, "Tags", "Key"):
+        if key in tags:
+            raise InvalidRequest(f"Tags.{key}", "is given twice")
+        tags[key] = _scalar(value, f"Tags.{key}")
+    return tags
+
+
+def _pairs(
+    properties: Mapping[str, object], name: str, key: Literal["Name", "Key"]
+) -> Iterator[tuple[str, object]]:
+    """Yield what is given as a map, or as a list of `{<key>: ..., Value: ...}`."""
+    given = properties.get(name)
+    if isinstance(given, Mapping):
+        yield from given.items()
+        return
+    for where, item in _items(properties, name):
+        _refuse_unknown(item, {key, "Value"}, f"{where}.")
+        if "Value" not in item:
+            raise InvalidRequest(f"{where}.Value", "is required")
+        yield _required(item, key, f"{where}.{key}"), item["Value"]
+
+
+def _items(
+    properties: Mapping[str, object], name: str
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield the objects of a list, each with its place: `Tags[0]`."""
+    given = properties.get(name) or []
+    if not isinstance(given, list):
+        raise InvalidRequest(name, "must be a list")
+    for index, item in enumerate(given):
+        if not isinstance(item, Mapping):
+            raise InvalidRequest(f"{name}[{index}]", "must be an object")
+        yield f"{name}[{index}]", item
+
+
+def _refuse_unknown(given: Mapping[str, object], known: set[str] | frozenset[str], at: str) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InvalidRequest(f"{at}{name}", f"is not a known property{hint}")
+
+
+def _scalar(value: object, where: str) -> str:
+    """Return a scalar as CloudFormation would have written it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise InvalidRequest(where, "must be a string")
+
+
+def _text(given: Mapping[str, object], name: str, where: str = "") -> str:
+    """Return a scalar as text; '' when it is absent, as when a template leaves it empty."""
+    return _scalar(given[name], where or name) if name in given else ""
+
+
+def _required(given: Mapping[str, object], name: str, where: str = "") -> str:
+    text = _text(given, name, where)
+    if not text:
+        raise InvalidRequest(where or name, "is required")
+    return text
+
+
+def _texts(
+    given: Mapping[str, object], name: str, where: str = "", *, single: bool = False
+) -> Sequence[str]:
+    """Return a list of scalars as text; with `single`, a lone scalar counts as a list of one."""
+    value = given.get(name, [])
+    if isinstance(value, list):
+        return tuple(_scalar(item, f"{where or name}[{index}]") for index, item in enumerate(value))
+    if single:
+        return (_scalar(value, where or name),)
+    raise InvalidRequest(where or name, "must be a list")
+
+
+def _object(given: Mapping[str, object], name: str, where: str = "") -> Mapping[str, object] | None:
+    value = given.get(name)
+    if value is None or isinstance(value, Mapping):
+        return value
+    raise InvalidRequest(where or name, "must be an object")
+
+
+def _one_of(
+    given: Mapping[str, object], name: str, allowed: Sequence[str], where: str = ""
+) -> str | None:
+    text = _text(given, name, where)
+    if text and text not in allowed:
+        raise InvalidRequest(where or name, f"must be one of {', '.join(allowed)}")
+    return text or None
+
+
+def _boolean(given: Mapping[str, object], name: str) -> bool | None:
+    # Templates written in Python or YAML 1.1 say True.
+    text = _text(given, name).lower()
+    if text not in {"", "true", "false"}:
+        raise InvalidRequest(name, "must be true or false")
+    return text == "true" if text else None
+
+
+def _integer(
+    given: Mapping[str, object], name: str, least: int, most: int, where: str = ""
+) -> int | None:
+    text = _text(given, name, where)
+    if not text:
+        return None
+    if not _is_digits(text) or not least <= int(text) <= most:
+        raise InvalidRequest(where or name, f"must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def _is_digits(text: str) -> bool:
+    # int() would also take "1_000", " 1 " and Arabic digits, and refuse five thousand digits.
+    return text.isascii() and text.isdecimal() and len(text) <= len("1000000")

@@ -1,0 +1,81 @@
+"""A fake of `ecs_ops.aws.ecs_tasks.EcsTasks`: tasks that live as a test tells them to.
+
+It passes the contract of tests/integration/test_ecs_tasks.py, as the real one does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ecs_ops.errors import NotFound
+from ecs_ops.task_request import ContainerDefinition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mypy_boto3_ecs.type_defs import RunTaskRequestTypeDef
+
+    from ecs_ops.verdict import TaskState
+
+ARN = "arn:aws:ecs:eu-west-1:123456789012"
+APP = ContainerDefinition(name="app", log_group="/shop", log_stream_prefix="ecs")
+
+
+class FakeTasks:
+    """Starts tasks at once; what becomes of them is in `life`."""
+
+    def __init__(self, *containers: ContainerDefinition, family: str = "shop-migrate") -> None:
+        self.calls: list[RunTaskRequestTypeDef] = []
+        """Arguments of every RunTask."""
+        self.refusals: list[Exception] = []
+        """What the next calls of `run` raise, one each."""
+        self.life: list[TaskState | Exception | None] = []
+        """What the next looks at a task find, one each; the last is found for ever."""
+        self._containers = containers or (APP,)
+        self._family = family
+        self._started: dict[str, TaskState] = {}
+
+    def run(self, arguments: RunTaskRequestTypeDef) -> TaskState:
+        self.calls.append(arguments)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        token = arguments["clientToken"]
+        if token not in self._started:
+            self._started[token] = self.task(number=len(self._started) + 1)
+        return self._started[token]
+
+    def describe(self, cluster: str, task_arn: str) -> TaskState | None:
+        if not self.life:
+            known = {task["taskArn"]: task for task in self._started.values()}
+            return known.get(task_arn) if cluster.endswith("shop") else None
+        seen = self.life.pop(0) if len(self.life) > 1 else self.life[0]
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+    def containers(self, task_definition: str) -> Sequence[ContainerDefinition]:
+        if self._family not in task_definition:
+            raise NotFound(f"there is no task definition {task_definition}")
+        return self._containers
+
+    @property
+    def started(self) -> int:
+        """Number of tasks that exist, which repeated calls with one token do not raise."""
+        return len(self._started)
+
+    def task(
+        self, status: str = "RUNNING", *, exit_code: int | None = None, number: int = 1
+    ) -> TaskState:
+        """Return the task with that number, in some state."""
+        state: TaskState = {
+            "taskArn": f"{ARN}:task/shop/{number:032x}",
+            "clusterArn": f"{ARN}:cluster/shop",
+            "lastStatus": status,
+            "containers": [{"name": container.name} for container in self._containers],
+        }
+        if status == "STOPPED":
+            state["stopCode"] = "EssentialContainerExited"
+            state["stoppedReason"] = "Essential container in task exited"
+        if exit_code is not None:
+            state["containers"][0]["exitCode"] = exit_code
+        return state

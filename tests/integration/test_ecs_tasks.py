@@ -1,0 +1,223 @@
+"""Tasks of ECS: the contract that the adapter and its fake share, and what ECS may answer."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from ecs_ops.aws.ecs_tasks import EcsTasks
+from ecs_ops.aws.task_run import Tasks
+from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
+from ecs_ops.task_request import Network, TaskRequest, client_token, run_task_arguments
+from tests.fake_ecs_tasks import FakeTasks
+
+REGION = "eu-west-1"
+TASK = "arn:aws:ecs:eu-west-1:123456789012:task/shop/0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/shop"
+
+
+@pytest.fixture(autouse=True)
+def _account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+
+
+def arguments() -> Any:
+    network = Network(subnets=["subnet-1"], security_groups=["sg-1"])
+    return run_task_arguments(
+        TaskRequest(
+            cluster="shop", task_definition="shop-migrate", launch_type="FARGATE", network=network
+        ),
+        container="app",
+        token=client_token("test"),
+        origin="test",
+        blame="Environment",
+    )
+
+
+@pytest.fixture(params=["moto", "fake"])
+def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
+    if request.param == "fake":
+        yield FakeTasks()
+        return
+    with mock_aws():
+        ecs = boto3.client("ecs", region_name=REGION)
+        ecs.create_cluster(clusterName="shop")
+        ecs.register_task_definition(
+            family="shop-migrate",
+            containerDefinitions=[
+                {
+                    "name": "app",
+                    "image": "shop",
+                    "memory": 128,
+                    "logConfiguration": {
+                        "logDriver": "awslogs",
+                        "options": {"awslogs-group": "/shop", "awslogs-stream-prefix": "ecs"},
+                    },
+                }
+            ],
+        )
+        yield EcsTasks(ecs)
+
+
+class TestContract:
+    def test_task_is_found_when_it_was_started(self, tasks: Tasks) -> None:
+        started = tasks.run(arguments())
+
+        seen = tasks.describe(started["clusterArn"], started["taskArn"])
+
+        assert seen is not None
+        assert seen["taskArn"] == started["taskArn"]
+        assert started["clusterArn"].endswith("cluster/shop")
+        assert [container["name"] for container in seen["containers"]] == ["app"]
+
+    def test_task_is_none_when_ecs_does_not_know_it(self, tasks: Tasks) -> None:
+        assert tasks.describe(CLUSTER, TASK) is None
+
+    def test_containers_are_read_when_the_task_definition_exists(self, tasks: Tasks) -> None:
+        (container,) = tasks.containers("shop-migrate")
+
+        assert container.name == "app"
+        assert container.essential
+        assert container.log_group == "/shop"
+        assert container.log_stream("1") == "ecs/app/1"
+
+    def test_containers_are_not_found_when_there_is_no_task_definition(self, tasks: Tasks) -> None:
+        with pytest.raises(NotFound):
+            tasks.containers("nothing")
+
+
+class StubbedEcs:
+    """The real adapter on a client that answers as it is told, and checks what it is asked."""
+
+    def __init__(self) -> None:
+        ecs = boto3.client("ecs", region_name=REGION)
+        self.stub = Stubber(ecs)
+        self.tasks = EcsTasks(ecs)
+
+
+@pytest.fixture
+def ecs() -> Iterator[StubbedEcs]:
+    stubbed = StubbedEcs()
+    with stubbed.stub:
+        yield stubbed
+
+
+def test_times_are_utc_and_codes_are_kept_when_a_task_has_stopped(ecs: StubbedEcs) -> None:
+    started = datetime(2024, 5, 2, 12, 15, 30, tzinfo=timezone(timedelta(hours=2)))
+    ecs.stub.add_response(
+        "describe_tasks",
+        {
+            "tasks": [
+                {
+                    "taskArn": TASK,
+                    "clusterArn": CLUSTER,
+                    "lastStatus": "STOPPED",
+                    "containers": [{"name": "app", "exitCode": 0}, {"name": "x", "reason": "why"}],
+                    "stopCode": "EssentialContainerExited",
+                    "stoppedReason": "Essential container in task exited",
+                    "startedAt": started,
+                    "stoppedAt": datetime(2024, 5, 2, 10, 16, tzinfo=UTC),
+                }
+            ],
+            "failures": [],
+        },
+        {"cluster": CLUSTER, "tasks": [TASK]},
+    )
+
+    assert ecs.tasks.describe(CLUSTER, TASK) == {
+        "taskArn": TASK,
+        "clusterArn": CLUSTER,
+        "lastStatus": "STOPPED",
+        "containers": [{"name": "app", "exitCode": 0}, {"name": "x", "reason": "why"}],
+        "stopCode": "EssentialContainerExited",
+        "stoppedReason": "Essential container in task exited",
+        "startedAt": "2024-05-02T10:15:30.000Z",
+        "stoppedAt": "2024-05-02T10:16:00.000Z",
+    }
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"reason": "RESOURCE:MEMORY"},
+        {"reason": "AGENT", "detail": "not connected"},
+        {"reason": "Capacity is unavailable at this time."},
+    ],
+)
+def test_it_is_worth_another_try_when_ecs_places_no_task(
+    ecs: StubbedEcs, failure: dict[str, str]
+) -> None:
+    ecs.stub.add_response("run_task", {"tasks": [], "failures": [failure]})
+
+    with pytest.raises(Transient, match=failure["reason"]):
+        ecs.tasks.run(arguments())
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("ConflictException", 400, Conflict),
+        ("ClusterNotFoundException", 400, NotFound),
+        ("ThrottlingException", 400, Transient),
+        ("ServerException", 500, Transient),
+        ("AccessDeniedException", 400, AwsFailure),
+        ("ClientException", 400, AwsFailure),
+    ],
+)
+def test_error_is_one_of_ours_when_run_task_fails(
+    ecs: StubbedEcs, code: str, status: int, error: type[Exception]
+) -> None:
+    ecs.stub.add_client_error("run_task", code, "why", http_status_code=status)
+
+    with pytest.raises(error):
+        ecs.tasks.run(arguments())
+
+
+def test_task_is_none_when_ecs_calls_it_missing(ecs: StubbedEcs) -> None:
+    ecs.stub.add_response(
+        "describe_tasks", {"tasks": [], "failures": [{"arn": TASK, "reason": "MISSING"}]}
+    )
+
+    assert ecs.tasks.describe(CLUSTER, TASK) is None
+
+
+def test_it_is_a_failure_when_ecs_refuses_to_describe_for_another_reason(ecs: StubbedEcs) -> None:
+    ecs.stub.add_response(
+        "describe_tasks", {"tasks": [], "failures": [{"arn": TASK, "reason": "INACTIVE"}]}
+    )
+
+    with pytest.raises(AwsFailure) as failed:
+        ecs.tasks.describe(CLUSTER, TASK)
+
+    assert failed.value.code == "INACTIVE"
+
+
+def test_no_log_is_known_when_the_driver_is_not_awslogs(ecs: StubbedEcs) -> None:
+    log = {"logDriver": "awsfirelens", "options": {"awslogs-group": "/not/this"}}
+    ecs.stub.add_response(
+        "describe_task_definition",
+        {
+            "taskDefinition": {
+                "containerDefinitions": [
+                    {"name": "app", "essential": False, "logConfiguration": log}
+                ]
+            }
+        },
+    )
+
+    (container,) = ecs.tasks.containers("shop-migrate")
+
+    assert not container.essential
+    assert container.log_group == ""
+
+
+def test_reading_is_refused_when_access_is_denied(ecs: StubbedEcs) -> None:
+    ecs.stub.add_client_error("describe_task_definition", "AccessDeniedException", "no")
+
+    with pytest.raises(AwsFailure):
+        ecs.tasks.containers("shop-migrate")
