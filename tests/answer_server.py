@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SECRET = "X-Amz-Signature=0123456789abcdef"  # noqa: S105 - what must never be logged
+SECRET = "X-Amz-Signature=0123456789abcdef"
+"""What must never be logged."""
 
 
 class AnswerServer(ThreadingHTTPServer):

@@ -2,46 +2,32 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from aws_durable_execution_sdk_python import DurableContext, durable_execution
-from aws_durable_execution_sdk_python_testing import (
-    DurableFunctionTestResult,
-    DurableFunctionTestRunner,
-)
+from aws_durable_execution_sdk_python import DurableContext
+from aws_durable_execution_sdk_python_testing import DurableFunctionTestResult
 from moto import mock_aws
 
 from ecs_ops.aws.service_recycle import recycle
 from ecs_ops.errors import Transient
 from ecs_ops.recycle import RecycleRequest, Report
 from functions.recycle_service.handler import handler
+from tests.durable_runner import run_durably, run_handler
 from tests.fake_service import FakeService
 
 EVENTS = Path(__file__).parents[2] / "events" / "recycle_service"
 EVENT = {"cluster_name": "shop", "service_name": "web", "wait_time": 5}
 
 
-@contextmanager
-def runner(of: Callable[[Any, Any], Any]) -> Iterator[DurableFunctionTestRunner]:
-    """Return a runner whose waits take no time."""
-    with DurableFunctionTestRunner(handler=of, poll_interval=0.01) as made:
-        yield made
-    # It leaves its event loop open, and so a socket.
-    made._scheduler._loop.close()
-
-
-def run(service: FakeService, event: dict[str, Any] | None = None) -> DurableFunctionTestResult:
-    @durable_execution
-    def under_test(event: dict[str, Any], context: DurableContext) -> Report:
+def run(service: FakeService) -> DurableFunctionTestResult:
+    def flow(event: Any, context: DurableContext) -> Report:
         return recycle(RecycleRequest.parse(event), context, service, service.clock)
 
-    with runner(under_test) as made:
-        return made.run(input=json.dumps(event or EVENT), execution_timeout=60)
+    return run_durably(flow, EVENT)
 
 
 def report_of(result: DurableFunctionTestResult) -> Report:
@@ -138,8 +124,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("case", ["service", "all_options"])
 def test_handler_names_the_service_when_it_does_not_exist(case: str) -> None:
-    with runner(handler) as made:
-        result = made.run(input=(EVENTS / f"{case}.json").read_text(), execution_timeout=60)
+    result = run_handler(handler, json.loads((EVENTS / f"{case}.json").read_text()))
 
     assert result.error is not None
     assert result.error.message == (
@@ -152,8 +137,7 @@ def test_handler_names_the_service_when_it_does_not_exist(case: str) -> None:
     [({}, "cluster_name"), (EVENT | {"wait_tme": 3}, "wait_tme"), ([], "input")],
 )
 def test_handler_names_the_field_when_the_input_is_wrong(event: object, field: str) -> None:
-    with runner(handler) as made:
-        result = made.run(input=json.dumps(event), execution_timeout=60)
+    result = run_handler(handler, event)
 
     assert result.error is not None
     assert str(result.error.message).startswith(f"{field}: ")

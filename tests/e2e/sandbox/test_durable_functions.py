@@ -31,16 +31,7 @@ _TRUST = {
         }
     ],
 }
-_CHECKPOINTS = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Action": ["lambda:CheckpointDurableExecution", "lambda:GetDurableExecutionState"],
-            "Resource": "*",
-        }
-    ],
-}
+_MAY_CHECKPOINT = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicDurableExecutionRolePolicy"
 _CODE = """
 import json, os, pathlib, time
 from aws_durable_execution_sdk_python import durable_execution
@@ -131,11 +122,13 @@ class Functions:
     def __init__(self, account: Account) -> None:
         self.client = account.client("lambda")
         iam = account.client("iam")
-        role = iam.create_role(RoleName="durable", AssumeRolePolicyDocument=json.dumps(_TRUST))
-        iam.put_role_policy(
-            RoleName="durable", PolicyName="checkpoints", PolicyDocument=json.dumps(_CHECKPOINTS)
+        self.role, powerless = (
+            iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST))["Role"][
+                "Arn"
+            ]
+            for name in ("durable", "powerless")
         )
-        self.role: str = role["Role"]["Arn"]
+        iam.attach_role_policy(RoleName="durable", PolicyArn=_MAY_CHECKPOINT)
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as code:
             code.writestr("functions.py", _CODE)
@@ -143,6 +136,7 @@ class Functions:
             ("durable", "durable", {"ExecutionTimeout": 600, "RetentionPeriodInDays": 1}),
             ("durable-hour", "durable", {"ExecutionTimeout": 3600}),
             ("durable-brief", "durable", {"ExecutionTimeout": 2}),
+            ("durable-powerless", "durable", {"ExecutionTimeout": 600}),
             ("durable-protocol", "protocol", {"ExecutionTimeout": 600}),
             ("ordinary", "ordinary", None),
         ):
@@ -150,7 +144,7 @@ class Functions:
                 FunctionName=name,
                 Runtime="python3.13",
                 Handler=f"functions.{handler}",
-                Role=self.role,
+                Role=powerless if name == "durable-powerless" else self.role,
                 Timeout=30,
                 Code={"ZipFile": archive.getvalue()},
                 # The functions run on this machine: the SDK need not be packed.
@@ -283,7 +277,7 @@ def test_execution_times_out_when_its_time_is_up(functions: Functions, do: str) 
 
     assert execution["Status"] == "TIMED_OUT"
     took = execution["EndTimestamp"] - execution["StartTimestamp"]
-    assert 2 <= took.total_seconds() < 3
+    assert 2 <= took.total_seconds() < 4
 
 
 def test_caller_gets_the_reason_when_the_execution_is_stopped(functions: Functions) -> None:
@@ -339,6 +333,12 @@ def test_executions_run_side_by_side_when_there_are_many(functions: Functions) -
     assert {execution["Status"] for execution in ends} == {"SUCCEEDED"}
     took = max(e["EndTimestamp"] for e in ends) - min(e["StartTimestamp"] for e in ends)
     assert took.total_seconds() < 8 * 3
+
+
+def test_execution_fails_when_the_role_may_not_checkpoint(functions: Functions) -> None:
+    error = functions.call({"do": "wait", "seconds": 1}, "durable-powerless:live")
+
+    assert "lambda:CheckpointDurableExecution" in error["errorMessage"]
 
 
 def test_checkpoint_is_refused_when_its_token_is_stale(functions: Functions) -> None:
