@@ -232,6 +232,7 @@ def test_property_is_refused_by_name_when_it_comes_later(name: str) -> None:
         ({"WaitForExit": "maybe"}, "WaitForExit"),
         ({"SuccessExitCodes": ["256"]}, "SuccessExitCodes"),
         ({"SuccessExitCodes": "-1"}, "SuccessExitCodes"),
+        ({"SuccessExitCodes": "\N{ARABIC-INDIC DIGIT THREE}"}, "SuccessExitCodes"),
         ({"ServiceTimeout": "3601"}, "ServiceTimeout"),
         ({"ServiceTimeout": "9" * 5000}, "ServiceTimeout"),
     ],

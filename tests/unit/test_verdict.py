@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ecs_ops.verdict import (
@@ -131,6 +131,7 @@ def test_everything_is_told_in_order_when_memory_ran_out() -> None:
 
 
 @given(st.text(max_size=2000), st.text(max_size=2000), st.none() | st.integers(0, 255))
+@example("r" * 2000, "s" * 2000, 137)
 def test_sentence_is_short_plain_and_names_the_task_whatever_ecs_says(
     reason: str, stopped_reason: str, code: int | None
 ) -> None:

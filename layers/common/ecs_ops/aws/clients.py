@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
 
@@ -79,5 +80,8 @@ def aws_errors(operation: str) -> Iterator[None]:
         if code in _CONFLICT_CODES:
             raise Conflict(text) from error
         raise AwsFailure(operation, code, message) from error
+    except (HTTPClientError, NoConnection) as error:
+        raise Transient(f"{operation} got no answer: {type(error).__name__}") from error
     except BotoCoreError as error:
-        raise Transient(f"{operation} failed: {error}") from error
+        # Not its text: that of a ParamValidationError repeats what the caller passed.
+        raise AwsFailure(operation, type(error).__name__, "the call was not sent") from error

@@ -1,0 +1,47 @@
+"""AWS's errors become types; what a caller passed is in none of their texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    NoCredentialsError,
+    ParamValidationError,
+    ReadTimeoutError,
+)
+
+from ecs_ops.aws.clients import aws_errors
+from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
+
+
+def _client_error(code: str, status: int = 400) -> ClientError:
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "RunTask")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (_client_error("ThrottlingException"), Transient),
+        (_client_error("Whatever", 503), Transient),
+        (_client_error("ClusterNotFoundException"), NotFound),
+        (_client_error("ConflictException"), Conflict),
+        (_client_error("AccessDeniedException"), AwsFailure),
+        (ConnectTimeoutError(endpoint_url="https://ecs"), Transient),
+        (ReadTimeoutError(endpoint_url="https://ecs"), Transient),
+        (NoCredentialsError(), AwsFailure),
+        (ParamValidationError(report="value: hunter2"), AwsFailure),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_type_is_what_a_caller_can_act_on_when_aws_fails(
+    raised: Exception, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected) as caught, aws_errors("RunTask"):
+        raise raised
+
+    assert "RunTask" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
