@@ -28,7 +28,7 @@ demo: ready ## Deploy into a local AWS account and watch all four functions at w
 test: ready ## Run the unit, integration and e2e tests.
 	$(RUN) pytest tests/unit
 	$(RUN) pytest tests/integration
-	$(RUN) pytest tests/e2e
+	$(RUN) pytest tests/e2e --numprocesses 2 --dist loadfile
 
 .PHONY: check
 check: ready ## Format, lint, types, template.

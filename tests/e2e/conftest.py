@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from tests.sandbox import stack
 from tests.sandbox.account import Account, temporary_account
@@ -22,9 +24,14 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 
 
 @pytest.fixture(scope="session")
-def outputs(account: Account) -> dict[str, str]:
+def outputs(account: Account, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Build the bundle, deploy it as a user does, and return the stack's outputs."""
-    stack.build()
+    # The first of the parallel workers builds, for all of them.
+    built = tmp_path_factory.getbasetemp().parent / "built"
+    with FileLock(f"{built}.lock"):
+        if not built.exists() or "PYTEST_XDIST_WORKER" not in os.environ:
+            stack.build()
+            built.touch()
     return stack.deploy(account)
 
 
