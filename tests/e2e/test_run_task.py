@@ -61,6 +61,16 @@ def test_task_runs_again_and_ref_stays_when_a_property_changes(
     assert len(_runs(account, stack)) == 2
 
 
+def test_task_is_tagged_when_the_resource_has_tags(account: Account, stack: UserStack) -> None:
+    tagged = "LaunchType: FARGATE\n      Tags: [{Key: team, Value: shop}]"
+    stack.create(MIGRATION.read_text().replace("LaunchType: FARGATE", tagged))
+
+    answer = account.client("ecs").describe_tasks(
+        cluster=DEMO_CLUSTER, tasks=_runs(account, stack), include=["TAGS"]
+    )
+    assert [task["tags"] for task in answer["tasks"]] == [[{"key": "team", "value": "shop"}]]
+
+
 def test_nothing_runs_when_the_stack_is_deleted(account: Account, stack: UserStack) -> None:
     stack.create(MIGRATION.read_text())
 

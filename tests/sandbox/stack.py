@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.sandbox.account import REPOSITORY, STACK, TOOLS, run
 
@@ -66,6 +68,7 @@ def create_demo_cluster(account: Account) -> None:
     """
     ecs = account.client("ecs")
     ecs.create_cluster(clusterName=DEMO_CLUSTER)
+    role = _execution_role(account.client("iam"))
     commands = {
         # A migration that takes a moment and exits as it is told.
         "demo-migrate": 'echo "applying 3 migrations"; sleep 1; exit ${EXIT_CODE:-0}',
@@ -79,6 +82,8 @@ def create_demo_cluster(account: Account) -> None:
             networkMode="awsvpc",
             cpu="256",
             memory="512",
+            # As Fargate asks of tasks that log: whoever runs them has to pass this role.
+            executionRoleArn=role,
             containerDefinitions=[
                 {
                     "name": "app",
@@ -97,6 +102,23 @@ def create_demo_cluster(account: Account) -> None:
                 }
             ],
         )
+
+
+def _execution_role(iam: Any) -> str:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+    name = "demo-execution"
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+    return str(iam.get_role(RoleName=name)["Role"]["Arn"])
 
 
 def _sam_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
