@@ -104,20 +104,20 @@ def create_demo_cluster(account: Account) -> None:
         )
 
 
-def _execution_role(iam: Any) -> str:
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "ecs-tasks.amazonaws.com"},
-                "Action": "sts:AssumeRole",
-            }
-        ],
+def trust(service: str) -> str:
+    """Return the policy by which an AWS service may assume a role."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+        "Action": "sts:AssumeRole",
     }
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def _execution_role(iam: Any) -> str:
     name = "demo-execution"
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
-        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust("ecs-tasks"))
     return str(iam.get_role(RoleName=name)["Role"]["Arn"])
 
 

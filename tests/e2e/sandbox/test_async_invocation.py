@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.stacks import UserStack
+from tests.sandbox.stack import trust
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
 
     from tests.sandbox.account import Account
 
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 # Fails as often as it is told, then answers CloudFormation if it is told to.
 _CODE = """
 import json, pathlib, urllib.request
@@ -79,7 +70,7 @@ class Function:
         self.client = account.client("lambda")
         self.name = f"flaky-{uuid.uuid4().hex[:8]}"
         role = account.client("iam").create_role(
-            RoleName=self.name, AssumeRolePolicyDocument=json.dumps(_TRUST)
+            RoleName=self.name, AssumeRolePolicyDocument=trust("lambda")
         )
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as code:

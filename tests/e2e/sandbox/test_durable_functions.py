@@ -14,6 +14,7 @@ import botocore.exceptions
 import pytest
 
 from tests.e2e.stacks import UserStack
+from tests.sandbox.stack import trust
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 
     from tests.sandbox.account import Account
 
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 _MAY_CHECKPOINT = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicDurableExecutionRolePolicy"
 _CODE = """
 import json, os, pathlib, time
@@ -123,9 +114,7 @@ class Functions:
         self.client = account.client("lambda")
         iam = account.client("iam")
         self.role, powerless = (
-            iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST))["Role"][
-                "Arn"
-            ]
+            iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust("lambda"))["Role"]["Arn"]
             for name in ("durable", "powerless")
         )
         iam.attach_role_policy(RoleName="durable", PolicyArn=_MAY_CHECKPOINT)

@@ -10,20 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.http import call
+from tests.sandbox.stack import trust
 
 if TYPE_CHECKING:
     from tests.sandbox.account import Account
 
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 _ECHO = "def handler(event, context):\n    return event['requestContext']\n"
 
 
@@ -33,7 +24,7 @@ def url(account: Account) -> str:
     with zipfile.ZipFile(archive, "w") as code:
         code.writestr("echo.py", _ECHO)
     iam = account.client("iam")
-    role = iam.create_role(RoleName="echo", AssumeRolePolicyDocument=json.dumps(_TRUST))["Role"]
+    role = iam.create_role(RoleName="echo", AssumeRolePolicyDocument=trust("lambda"))["Role"]
     functions = account.client("lambda")
     functions.create_function(
         FunctionName="echo",
