@@ -30,12 +30,16 @@ test: ready ## Run the unit, integration and e2e tests.
 	$(RUN) pytest tests/integration
 	$(RUN) pytest tests/e2e --numprocesses 2 --dist loadfile
 
+.PHONY: bench
+bench: ready ## Measure beside other ways, print the ratios and write docs/benchmarks.md.
+	@PYTHONPATH=layers/common $(RUN) python -m tests.benchmarks
+
 .PHONY: check
 check: ready ## Format, lint, types, template.
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
-	$(RUN) cfn-lint --include-checks I --template template.yaml
+	$(RUN) cfn-lint --include-checks I --template template.yaml docs/examples/*.yaml
 	$(SAM) validate --lint --region us-east-1
 	$(UV) lock --check --quiet
 	$(UV) lock --check --quiet --script tests/sandbox/serve.py

@@ -25,8 +25,14 @@ class AnswerServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[dict[str, Any]] = []
+        """Those that were taken."""
         self.sizes: list[int] = []
         """Bytes of each answer."""
+        self.content_types: list[str | None] = []
+        """What each answer claimed to be."""
+        self.refusals: list[int] = []
+        """Statuses of the next answers, which are then not taken."""
+        self.attempts = 0
 
     @property
     def url(self) -> str:
@@ -39,11 +45,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
+        server = self.server
+        server.attempts += 1
+        if server.refusals:
+            # As S3 does, which repeats what was sent.
+            error = f"<Error><Code>AccessDenied</Code><Request>{self.path}</Request></Error>"
+            self._respond(server.refusals.pop(0), error.encode())
+            return
         if self.path.endswith(SECRET):
-            self.server.sizes.append(len(body))
-            self.server.answers.append(json.loads(body))
-        self.send_response(200)
+            server.sizes.append(len(body))
+            server.content_types.append(self.headers["content-type"])
+            server.answers.append(json.loads(body))
+        self._respond(200, b"")
+
+    def _respond(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_args: object) -> None: ...
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_ecs.type_defs import RunTaskRequestTypeDef
 
+    from ecs_ops.task_request import ServicePlacement
     from ecs_ops.verdict import TaskState
 
 ARN = "arn:aws:ecs:eu-west-1:123456789012"
@@ -31,9 +32,16 @@ class FakeTasks:
         """What the next calls of `run` raise, one each."""
         self.life: list[TaskState | Exception | None] = []
         """What the next looks at a task find, one each; the last is found for ever."""
+        self.stops: list[str] = []
+        """ARNs of the tasks that were stopped."""
+        self.trouble: list[Exception] = []
+        """What the next calls of `stop` raise, one each."""
+        self.services: dict[str, ServicePlacement | Exception] = {}
+        """Services of the cluster, by name."""
         self._containers = containers or (APP,)
         self._family = family
         self._started: dict[str, TaskState] = {}
+        self._origins: dict[str, str] = {}
 
     def run(self, arguments: RunTaskRequestTypeDef) -> TaskState:
         self.calls.append(arguments)
@@ -41,7 +49,9 @@ class FakeTasks:
             raise self.refusals.pop(0)
         token = arguments["clientToken"]
         if token not in self._started:
-            self._started[token] = self.task(number=len(self._started) + 1)
+            task = self.task(number=len(self._started) + 1)
+            self._started[token] = task
+            self._origins[task["taskArn"]] = arguments["startedBy"]
         return self._started[token]
 
     def describe(self, cluster: str, task_arn: str) -> TaskState | None:
@@ -52,6 +62,29 @@ class FakeTasks:
         if isinstance(seen, Exception):
             raise seen
         return seen
+
+    def stop(self, cluster: str, task_arn: str, reason: str) -> None:
+        del cluster, reason
+        if self.trouble:
+            raise self.trouble.pop(0)
+        self.stops.append(task_arn)
+
+    def running(self, cluster: str, origin: str) -> list[TaskState]:
+        if not cluster.endswith("shop"):
+            raise NotFound(f"there is no cluster {cluster}")
+        return [
+            task
+            for task in self._started.values()
+            if self._origins[task["taskArn"]] == origin and task["taskArn"] not in self.stops
+        ]
+
+    def placement(self, cluster: str, service: str) -> ServicePlacement:
+        found = self.services.get(service)
+        if found is None:
+            raise NotFound(f"there is no active service {service} in cluster {cluster}")
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def containers(self, task_definition: str) -> Sequence[ContainerDefinition]:
         if self._family not in task_definition:

@@ -40,3 +40,18 @@ def _stack(request: pytest.FixtureRequest) -> None:
     """Every test here runs against the stack, but for those of the account itself."""
     if "sandbox" not in request.path.parts[-2:]:
         request.getfixturevalue("outputs")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many cells the fault matrix of run_task had (issue 3)."""
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)
+    ]
+    cells = {
+        name
+        for report in reports
+        for key, name in getattr(report, "user_properties", ())
+        if key == "cell"
+    }
+    if cells:
+        terminalreporter.write_line(f"fault matrix of run_task: {len(cells)} cells ran")

@@ -7,7 +7,7 @@ import pytest
 from aws_durable_execution_sdk_python import DurableContext
 from aws_durable_execution_sdk_python_testing import DurableFunctionTestResult
 
-from ecs_ops.aws.durable import explain, run_step, wait_until
+from ecs_ops.aws.durable import GaveUp, attempt, explain, run_step, wait_until
 from ecs_ops.errors import AwsFailure, NotFound, Transient
 from tests.durable_runner import run_durably
 
@@ -176,3 +176,59 @@ def test_wait_fails_when_a_look_is_refused() -> None:
     assert result.status.value == "FAILED"
     assert result.error is not None
     assert result.error.message == "DescribeTasks failed: AccessDenied: no"
+
+
+def test_attempt_goes_on_until_it_succeeds_when_it_fails_for_a_moment() -> None:
+    answers: list[Any] = [Transient("busy")] * 9
+
+    def func() -> str:
+        if answers:
+            raise answers.pop()
+        return "done"
+
+    def flow(context: DurableContext) -> str:
+        return attempt(context, "work", func, deadline=2_000_000, clock=Clock())
+
+    assert run(flow).result == '"done"'
+    assert answers == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "attempts"),
+    [
+        (Transient("busy hunter2"), "busy ***", 3),
+        (AwsFailure("RunTask", "Denied", "hunter2"), "RunTask failed: Denied: ***", 1),
+        (KeyError("hunter2"), "unexpected KeyError: '***'", 1),
+        (NotFound(""), "NotFound", 1),
+    ],
+)
+def test_attempt_gives_up_and_logs_no_secret_when_it_fails_for_good(
+    error: Exception, told: str, attempts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks: list[int] = []
+
+    def func() -> None:
+        looks.append(1)
+        raise error
+
+    def flow(context: DurableContext) -> str:
+        try:
+            attempt(
+                context,
+                "work",
+                func,
+                deadline=1_000_003,
+                hide=lambda text: text.replace("hunter2", "***"),
+                clock=clock,
+            )
+        except GaveUp as gave_up:
+            return explain(gave_up)
+        return ""
+
+    clock = Clock()
+    with caplog.at_level("DEBUG"):
+        result = run(flow)
+
+    assert result.result == f'"{told}"'
+    assert len(looks) == attempts
+    assert "hunter2" not in caplog.text

@@ -1,5 +1,6 @@
 """Tasks of ECS: the contract that the adapter and its fake share, and what ECS may answer."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from ecs_ops.aws.ecs_tasks import EcsTasks
+from ecs_ops.aws.ecs_tasks import EcsTasks, NotPlaced
 from ecs_ops.aws.task_run import Tasks
 from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
 from ecs_ops.task_request import Network, TaskRequest, client_token, run_task_arguments
@@ -26,15 +27,15 @@ def _account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
 
 
-def arguments() -> Any:
+def arguments(origin: str = "test") -> Any:
     network = Network(subnets=["subnet-1"], security_groups=["sg-1"])
     return run_task_arguments(
         TaskRequest(
             cluster="shop", task_definition="shop-migrate", launch_type="FARGATE", network=network
         ),
         container="app",
-        token=client_token("test"),
-        origin="test",
+        token=client_token(origin),
+        origin=origin,
         blame="Environment",
     )
 
@@ -85,6 +86,28 @@ class TestContract:
         assert container.essential
         assert container.log_group == "/shop"
         assert container.log_stream("1") == "ecs/app/1"
+
+    def test_running_tasks_are_those_of_one_origin_until_they_are_stopped(
+        self, tasks: Tasks
+    ) -> None:
+        started = tasks.run(arguments("run_task/shop/A"))
+        tasks.run(arguments("run_task/shop/AB"))
+
+        (found,) = tasks.running("shop", "run_task/shop/A")
+        assert found["taskArn"] == started["taskArn"]
+        tasks.stop(found["clusterArn"], found["taskArn"], "enough")
+
+        assert tasks.running("shop", "run_task/shop/A") == []
+        assert len(tasks.running("shop", "run_task/shop/AB")) == 1
+        assert tasks.running("shop", "nobody") == []
+
+    def test_running_tasks_are_not_found_when_there_is_no_cluster(self, tasks: Tasks) -> None:
+        with pytest.raises(NotFound):
+            tasks.running("nowhere", "test")
+
+    def test_placement_is_not_found_when_there_is_no_service(self, tasks: Tasks) -> None:
+        with pytest.raises(NotFound, match="no active service web"):
+            tasks.placement("shop", "web")
 
     def test_containers_are_not_found_when_there_is_no_task_definition(self, tasks: Tasks) -> None:
         with pytest.raises(NotFound):
@@ -141,12 +164,15 @@ def test_times_are_utc_and_codes_are_kept_when_a_task_has_stopped(ecs: StubbedEc
     }
 
 
+# The words of https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
 @pytest.mark.parametrize(
     "failure",
     [
         {"reason": "RESOURCE:MEMORY"},
+        {"reason": "RESOURCE:ENI"},
         {"reason": "AGENT", "detail": "not connected"},
-        {"reason": "Capacity is unavailable at this time."},
+        {"reason": "Capacity is unavailable at this time. Please try again later"},
+        {"reason": "You've reached the limit on the number of tasks you can run concurrently"},
     ],
 )
 def test_it_is_worth_another_try_when_ecs_places_no_task(
@@ -154,8 +180,97 @@ def test_it_is_worth_another_try_when_ecs_places_no_task(
 ) -> None:
     ecs.stub.add_response("run_task", {"tasks": [], "failures": [failure]})
 
-    with pytest.raises(Transient, match=failure["reason"]):
+    with pytest.raises(NotPlaced, match=re.escape(failure["reason"])):
         ecs.tasks.run(arguments())
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"reason": "ATTRIBUTE", "detail": "gpu"},
+        {"reason": "MISSING"},
+        {"reason": "LOCATION"},
+        {"reason": "INACTIVE"},
+        {"reason": "EMPTY CAPACITY PROVIDER"},
+    ],
+)
+def test_it_is_not_worth_another_try_when_a_person_has_to_mend_it(
+    ecs: StubbedEcs, failure: dict[str, str]
+) -> None:
+    ecs.stub.add_response("run_task", {"tasks": [], "failures": [failure]})
+
+    with pytest.raises(AwsFailure, match=failure["reason"]) as failed:
+        ecs.tasks.run(arguments())
+
+    assert failed.value.code == failure["reason"]
+
+
+def test_all_running_tasks_are_found_when_ecs_lists_them_in_pages(ecs: StubbedEcs) -> None:
+    arns = [f"{TASK}{number}" for number in range(150)]
+    asked = {"cluster": "shop", "startedBy": "me"}
+    ecs.stub.add_response("list_tasks", {"taskArns": arns[:100], "nextToken": "more"}, asked)
+    ecs.stub.add_response("list_tasks", {"taskArns": arns[100:]}, {**asked, "nextToken": "more"})
+    for part in (arns[:100], arns[100:]):
+        described = [
+            {
+                "taskArn": arn,
+                "clusterArn": CLUSTER,
+                # ECS lists by startedBy; should it ever not, nobody else's task is to be stopped.
+                "startedBy": "me" if arn != arns[0] else "somebody else",
+                "createdAt": datetime(2024, 5, 2, 10, 15, tzinfo=UTC),
+            }
+            for arn in part
+        ]
+        ecs.stub.add_response(
+            "describe_tasks", {"tasks": described}, {"cluster": "shop", "tasks": part}
+        )
+
+    found = ecs.tasks.running("shop", "me")
+
+    assert [task["taskArn"] for task in found] == arns[1:]
+    assert found[0]["createdAt"] == "2024-05-02T10:15:00.000Z"
+
+
+def test_reason_for_stopping_is_cut_to_what_ecs_takes(ecs: StubbedEcs) -> None:
+    ecs.stub.add_response("stop_task", {}, {"cluster": CLUSTER, "task": TASK, "reason": "r" * 255})
+
+    ecs.tasks.stop(CLUSTER, TASK, "r" * 999)
+
+
+def test_placement_is_read_when_the_service_is_active(ecs: StubbedEcs) -> None:
+    awsvpc = {"subnets": ["subnet-1"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED"}
+    strategy = [{"capacityProvider": "FARGATE_SPOT", "weight": 1, "base": 0}]
+    service = {
+        "status": "ACTIVE",
+        "launchType": "FARGATE",
+        "capacityProviderStrategy": strategy,
+        "platformVersion": "1.4.0",
+        "networkConfiguration": {"awsvpcConfiguration": awsvpc},
+    }
+    ecs.stub.add_response(
+        "describe_services", {"services": [service]}, {"cluster": "shop", "services": ["web"]}
+    )
+
+    # RunTask takes a launch type or a strategy, not both.
+    assert ecs.tasks.placement("shop", "web") == {
+        "capacityProviderStrategy": strategy,
+        "platformVersion": "1.4.0",
+        "awsvpcConfiguration": awsvpc,
+    }
+
+
+def test_launch_type_is_read_when_the_service_has_no_strategy(ecs: StubbedEcs) -> None:
+    service = {"status": "ACTIVE", "launchType": "EC2"}
+    ecs.stub.add_response("describe_services", {"services": [service]})
+
+    assert ecs.tasks.placement("shop", "web") == {"launchType": "EC2"}
+
+
+def test_placement_is_not_found_when_the_service_is_being_deleted(ecs: StubbedEcs) -> None:
+    ecs.stub.add_response("describe_services", {"services": [{"status": "DRAINING"}]})
+
+    with pytest.raises(NotFound):
+        ecs.tasks.placement("shop", "web")
 
 
 @pytest.mark.parametrize(

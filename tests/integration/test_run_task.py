@@ -1,25 +1,33 @@
 """Custom::ECSRunTask from CloudFormation's request to its answer, suspended and replayed."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
 from aws_durable_execution_sdk_python import DurableContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from moto import mock_aws
 
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.cloudformation import CloudFormation
-from ecs_ops.aws.task_run import respond
-from ecs_ops.errors import AwsFailure, Transient
+from ecs_ops.aws.ecs_tasks import NotPlaced
+from ecs_ops.aws.task_rescue import rescue
+from ecs_ops.aws.task_run import Outside, respond
+from ecs_ops.custom_resource import Answer
+from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
 from ecs_ops.task_request import ContainerDefinition
 from functions.run_task import handler as run_task
 from tests.answer_server import SECRET, AnswerServer
 from tests.durable_runner import run_durably, run_handler
 from tests.fake_ecs_tasks import FakeTasks
+from tests.inline_context import InlineContext
 
 EVENTS = Path(__file__).parents[2] / "events/run_task"
 
@@ -36,6 +44,36 @@ class Clock:
         return self.now
 
 
+class Stacks:
+    """Where the status of a stack is read."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.asked: list[str] = []
+        self._answers = list(answers or ["UPDATE_IN_PROGRESS"])
+
+    def stack_status(self, stack_id: str) -> str:
+        self.asked.append(stack_id)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Logs:
+    """Where the last lines of a container are read."""
+
+    def __init__(self, *lines: str, broken: bool = False) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self._lines = list(lines)
+        self._broken = broken
+
+    def last_lines(self, group: str, stream: str, region: str = "", limit: int = 10) -> list[str]:
+        self.asked.append((group, stream, region))
+        if self._broken:
+            raise KeyError("events")
+        return self._lines[-limit:]
+
+
 def event(
     server: AnswerServer, case: str = "create", properties: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -46,13 +84,25 @@ def event(
 
 
 def run(
-    sent: dict[str, Any], tasks: FakeTasks, clock: Clock | None = None, name: str = "one"
+    sent: dict[str, Any],
+    tasks: FakeTasks,
+    clock: Clock | None = None,
+    *,
+    name: str = "one",
+    stacks: Stacks | None = None,
+    logs: Logs | None = None,
 ) -> dict[str, Any]:
     """Run the flow to its end; return its result."""
-    ticking, answers = clock or Clock(), CloudFormation()
+    outside = Outside(
+        tasks=tasks,
+        stacks=stacks or Stacks(),
+        logs=logs or Logs(),
+        answers=CloudFormation(),
+        clock=clock or Clock(),
+    )
 
     def flow(given: dict[str, Any], context: DurableContext) -> Any:
-        return respond(given, context, tasks, answers, ticking)
+        return respond(given, context, outside)
 
     done = run_durably(flow, sent, name=name)
     assert done.status.value == "SUCCEEDED", done.error
@@ -102,7 +152,7 @@ def test_task_is_asked_for_as_the_resource_says(
 
     (sent,) = tasks.calls
     assert re.fullmatch(r"[0-9a-f]{64}", sent["clientToken"])
-    assert sent["startedBy"] == "run_task/shop/Migration"
+    assert re.fullmatch(r"run_task/shop/Migration/[0-9a-f]{16}", sent["startedBy"])
     assert sent["cluster"] == "shop"
     assert sent["overrides"]["containerOverrides"] == [
         {
@@ -127,7 +177,7 @@ def test_stack_fails_with_the_exit_code_when_the_task_fails(
     assert answer["Status"] == "FAILED"
     assert answer["Reason"] == (
         "Task failed: container app exited with 3. Essential container in task exited. "
-        f"Task {1:032x}."
+        f"Task {1:032x}. Log stream ecs/app/{1:032x} of /shop."
     )
     assert answer["PhysicalResourceId"].startswith("ECSRunTask-Migration-")
 
@@ -191,10 +241,11 @@ def test_stack_goes_on_at_once_when_it_does_not_wait_for_the_exit(
     ("properties", "told"),
     [
         ({"TaskDefinitoin": "shop"}, "TaskDefinitoin: is not a known property; did you mean"),
-        ({"Service": "web"}, "Service: is not supported yet"),
+        ({"Service": "web"}, "Service: there is no active service web in cluster shop"),
+        ({"Timeout": "0"}, "Timeout: must be a whole number from 1"),
         ({"ContainerName": "web"}, "ContainerName: the task definition has no container 'web'"),
         ({"Command": ["x" * 9000]}, "Environment: command, environment and the other overrides"),
-        ({"TaskDefinition": "nothing"}, "there is no task definition nothing"),
+        ({"TaskDefinition": "nothing"}, "TaskDefinition: there is no task definition nothing"),
     ],
 )
 def test_reason_names_the_property_and_nothing_runs_when_it_is_wrong(
@@ -243,26 +294,97 @@ def test_another_task_runs_when_the_resource_is_updated_again(
     assert tasks.started == 2
 
 
-def test_start_is_repeated_with_one_token_when_ecs_has_no_room(
-    cloudformation: AnswerServer, tasks: FakeTasks
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        NotPlaced("RunTask placed no task: RESOURCE:MEMORY"),
+        Transient("RunTask got no answer: ReadTimeoutError"),
+    ],
+    ids=["no room", "no answer"],
+)
+def test_start_has_the_same_token_when_it_is_tried_again(
+    cloudformation: AnswerServer, tasks: FakeTasks, trouble: Exception
 ) -> None:
-    tasks.refusals = [Transient("RunTask placed no task: RESOURCE:MEMORY")] * 2
+    tasks.refusals = [trouble] * 9
 
     run(event(cloudformation), tasks)
 
     assert only(cloudformation)["Status"] == "SUCCESS"
-    assert len(tasks.calls) == 3
+    assert len(tasks.calls) == 10
     assert len({call["clientToken"] for call in tasks.calls}) == 1
+    assert tasks.started == 1
+
+
+def test_repeated_delivery_finds_the_task_when_ecs_had_no_room_for_it_at_first(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    no_room = NotPlaced("RunTask placed no task: AGENT")
+
+    for name in ("one", "two"):
+        tasks.refusals = [no_room, no_room]
+        run(event(cloudformation), tasks, name=name)
+
+    assert tasks.started == 1
 
 
 def test_stack_fails_with_the_reason_when_ecs_never_has_room(
     cloudformation: AnswerServer, tasks: FakeTasks
 ) -> None:
-    tasks.refusals = [Transient("RunTask placed no task: RESOURCE:MEMORY")] * 99
+    tasks.refusals = [NotPlaced("RunTask placed no task: RESOURCE:MEMORY")] * 999
+    clock = Clock(tick=50)
+    began = clock.now
+
+    run(event(cloudformation), tasks, clock)
+
+    assert only(cloudformation)["Reason"] == (
+        "Task was not started within 1770 seconds: RunTask placed no task: RESOURCE:MEMORY"
+    )
+    assert clock.now - began < 1800 + 200
+
+
+def test_stack_fails_at_once_when_no_retry_would_mend_the_start(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.refusals = [AwsFailure("RunTask", "ATTRIBUTE", "no task was placed: ATTRIBUTE gpu")]
 
     run(event(cloudformation), tasks)
 
-    assert only(cloudformation)["Reason"] == "RunTask placed no task: RESOURCE:MEMORY"
+    assert only(cloudformation)["Reason"] == (
+        "RunTask failed: ATTRIBUTE: no task was placed: ATTRIBUTE gpu"
+    )
+    assert len(tasks.calls) == 1
+
+
+def test_task_is_stopped_when_its_start_got_no_answer_until_the_deadline(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    lost = Transient("RunTask got no answer: ReadTimeoutError")
+    run_task_of_ecs = tasks.run
+
+    def run_and_lose_the_answer(arguments: Any) -> Any:
+        run_task_of_ecs(arguments)
+        raise lost
+
+    cast("Any", tasks).run = run_and_lose_the_answer
+
+    run(event(cloudformation), tasks, Clock(tick=100))
+
+    assert only(cloudformation)["Status"] == "FAILED"
+    assert f"Had started all the same and was stopped: {1:032x}" in only(cloudformation)["Reason"]
+    assert tasks.started == 1
+    assert tasks.stops == [tasks.task()["taskArn"]]
+
+
+def test_delivery_attaches_when_the_other_one_was_told_something_else_by_the_service(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    run(event(cloudformation), tasks, name="one")
+    tasks.refusals = [Conflict("RunTask failed: ConflictException")]
+
+    run(event(cloudformation), tasks, name="two")
+
+    assert tasks.started == 1
+    assert [answer["Status"] for answer in cloudformation.answers] == ["SUCCESS", "SUCCESS"]
 
 
 def test_stack_goes_on_when_looks_are_throttled(
@@ -275,14 +397,17 @@ def test_stack_goes_on_when_looks_are_throttled(
     assert only(cloudformation)["Status"] == "SUCCESS"
 
 
-def test_stack_fails_when_looking_is_refused(
+def test_stack_fails_and_the_task_is_stopped_when_looking_is_refused(
     cloudformation: AnswerServer, tasks: FakeTasks
 ) -> None:
     tasks.life = [AwsFailure("DescribeTasks", "AccessDeniedException", "no")]
 
     run(event(cloudformation), tasks)
 
-    assert only(cloudformation)["Reason"] == "DescribeTasks failed: AccessDeniedException: no"
+    answer = only(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].startswith("DescribeTasks failed: AccessDeniedException: no")
+    assert tasks.stops == [tasks.task()["taskArn"]]
 
 
 def test_stack_fails_when_the_task_vanishes(cloudformation: AnswerServer, tasks: FakeTasks) -> None:
@@ -295,19 +420,394 @@ def test_stack_fails_when_the_task_vanishes(cloudformation: AnswerServer, tasks:
     assert answer["Reason"].startswith("Task failed: ECS no longer knows it (MISSING;")
 
 
-def test_stack_fails_in_time_when_the_task_goes_on_for_ever(
-    cloudformation: AnswerServer, tasks: FakeTasks
+@pytest.mark.parametrize(
+    ("properties", "seconds"),
+    [({}, 1770), ({"Timeout": "600"}, 600), ({"Timeout": "86400"}, 1770)],
+)
+def test_task_is_stopped_and_the_stack_fails_in_time_when_it_goes_on_for_ever(
+    cloudformation: AnswerServer, tasks: FakeTasks, properties: dict[str, str], seconds: int
 ) -> None:
     tasks.life = [tasks.task()]
-    clock = Clock(tick=100)
+    clock = Clock(tick=50)
     began = clock.now
 
-    run(event(cloudformation), tasks, clock)
+    run(event(cloudformation, properties=properties), tasks, clock)
 
     answer = only(cloudformation)
     assert answer["Status"] == "FAILED"
-    assert answer["Reason"].startswith("Task did not end within 1740 seconds")
-    assert clock.now - began < 1800 + 200
+    assert answer["Reason"].startswith(
+        f"Task did not end within {seconds} seconds (last seen RUNNING) and was stopped."
+    )
+    assert tasks.stops == [tasks.task()["taskArn"]]
+    assert clock.now - began < seconds + 8 * clock.tick
+
+
+def test_reason_says_so_when_an_overdue_task_cannot_be_stopped(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task()]
+    tasks.trouble = [AwsFailure("StopTask", "AccessDeniedException", "no")]
+
+    run(event(cloudformation), tasks, Clock(tick=100))
+
+    assert (
+        "which failed: StopTask failed: AccessDeniedException: no."
+        in (only(cloudformation)["Reason"])
+    )
+
+
+def test_last_lines_of_the_log_are_told_when_the_task_fails(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task("STOPPED", exit_code=1)]
+    logs = Logs("Applying 0042", "password authentication failed for hunter2-db")
+
+    sent = event(cloudformation, properties={"Environment": {"PASSWORD": "hunter2"}})
+    run(sent, tasks, logs=logs)
+
+    assert only(cloudformation)["Reason"].endswith(
+        "of /shop, last lines: Applying 0042 | password authentication failed for ***-db"
+    )
+    assert logs.asked == [("/shop", f"ecs/app/{1:032x}", "")]
+
+
+def test_verdict_is_told_when_the_log_cannot_be_read(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task("STOPPED", exit_code=1)]
+
+    run(event(cloudformation), tasks, logs=Logs(broken=True))
+
+    assert only(cloudformation)["Reason"].startswith("Task failed: container app exited with 1.")
+
+
+def test_log_is_not_read_when_the_task_succeeds(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    logs = Logs("done")
+
+    run(event(cloudformation), tasks, logs=logs)
+
+    assert logs.asked == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "status"), [((0, 0), "SUCCESS"), ((0, 1), "FAILED"), ((1, 0), "FAILED")]
+)
+def test_every_essential_container_decides_when_none_is_named(
+    cloudformation: AnswerServer, codes: tuple[int, int], status: str
+) -> None:
+    containers = [ContainerDefinition(name=name) for name in ("app", "proxy")]
+    tasks = FakeTasks(*containers, ContainerDefinition(name="logs", essential=False))
+    ended = tasks.task("STOPPED", exit_code=codes[0])
+    ended["containers"][1]["exitCode"] = codes[1]
+    ended["containers"][2]["exitCode"] = 1
+    tasks.life = [ended]
+    sent = event(cloudformation)
+    for name in ("ContainerName", "Command", "Environment"):
+        del sent["ResourceProperties"][name]
+
+    run(sent, tasks)
+
+    assert only(cloudformation)["Status"] == status
+
+
+ROLLING_BACK = ["ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS"]
+
+
+@pytest.mark.parametrize("status", ROLLING_BACK)
+@pytest.mark.parametrize(
+    ("case", "properties"),
+    [
+        ("create", {}),
+        ("update", {}),
+        ("update", {"RunOnRollback": "false"}),
+        ("delete", {"RunOn": ["Delete"]}),
+        ("update", {"Wrong": "refused by this version, not by the one that made it"}),
+    ],
+)
+def test_nothing_runs_when_the_stack_rolls_back(
+    cloudformation: AnswerServer,
+    tasks: FakeTasks,
+    status: str,
+    case: str,
+    properties: dict[str, Any],
+) -> None:
+    stacks = Stacks(Transient("throttled"), status)
+    sent = event(cloudformation, case, properties)
+
+    run(sent, tasks, stacks=stacks)
+
+    answer = only(cloudformation)
+    assert answer["Status"] == "SUCCESS"
+    assert answer["Data"]["Outcome"] == "Skipped"
+    assert tasks.calls == []
+    assert stacks.asked == [sent["StackId"]] * 2
+
+
+def test_task_runs_when_the_stack_rolls_back_and_the_resource_wants_it(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    stacks = Stacks("UPDATE_ROLLBACK_IN_PROGRESS")
+
+    run(event(cloudformation, "update", {"RunOnRollback": "true"}), tasks, stacks=stacks)
+
+    assert only(cloudformation)["Data"]["Outcome"] == "Succeeded"
+    assert stacks.asked == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AwsFailure("DescribeStacks", "AccessDenied", "not authorized"),
+        NotFound("there is no such stack"),
+        Transient("DescribeStacks got no answer"),
+    ],
+)
+def test_nothing_runs_and_the_permission_is_named_when_the_status_is_unknown(
+    cloudformation: AnswerServer, tasks: FakeTasks, error: Exception
+) -> None:
+    run(event(cloudformation, "update"), tasks, Clock(tick=30), stacks=Stacks(error))
+
+    answer = only(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert str(error) in answer["Reason"]
+    assert "cloudformation:DescribeStacks" in answer["Reason"]
+    assert tasks.calls == []
+
+
+def test_status_is_not_read_when_nothing_would_run_or_it_is_a_test(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    stacks = Stacks(AssertionError("nobody asks"))
+
+    run(json.loads((EVENTS / "test.json").read_text()), tasks, name="one", stacks=stacks)
+    run(event(cloudformation, "delete"), tasks, name="two", stacks=stacks)
+    run(event(cloudformation, "update", {"RunOn": "Create"}), tasks, name="three", stacks=stacks)
+
+    assert stacks.asked == []
+    assert tasks.started == 1
+
+
+def test_what_still_runs_is_stopped_when_the_resource_is_deleted(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    started = {"WaitForExit": "false"}
+    run(event(cloudformation, properties=started), tasks, name="one")
+    run(event(cloudformation, "update", started), tasks, name="two")
+    other = event(cloudformation, properties=started) | {"LogicalResourceId": "Other"}
+    run(other, tasks, name="three")
+
+    run(event(cloudformation, "delete"), tasks, name="four")
+
+    assert cloudformation.answers[-1]["Status"] == "SUCCESS"
+    assert tasks.started == 3
+    assert tasks.stops == [tasks.task(number=number)["taskArn"] for number in (1, 2)]
+
+
+def test_delete_does_not_stop_what_it_runs_itself_when_it_is_delivered_twice(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    sent = event(cloudformation, "delete", {"RunOn": ["Delete"]})
+
+    run(sent, tasks, name="one")
+    run(sent, tasks, name="two")
+
+    assert tasks.started == 1
+    assert tasks.stops == []
+
+
+def test_stack_is_deleted_when_what_still_runs_cannot_be_stopped(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    run(event(cloudformation, properties={"WaitForExit": "false"}), tasks, name="one")
+    tasks.trouble = [AwsFailure("StopTask", "AccessDeniedException", "no")]
+
+    run(event(cloudformation, "delete"), tasks, name="two")
+
+    assert cloudformation.answers[-1]["Status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"PhysicalResourceId": "shop-Migration-1A2B3C4D5E6F"},
+        {"ResourceProperties": {"Wrong": "x", "RunOn": "Delete"}},
+        {"ResourceProperties": {"Cluster": "gone", "TaskDefinition": "gone"}},
+    ],
+)
+def test_stack_can_be_deleted_whatever_it_was_made_with(
+    cloudformation: AnswerServer, tasks: FakeTasks, change: dict[str, Any]
+) -> None:
+    sent = event(cloudformation, "delete", {"RunOn": ["Delete"]}) | change
+
+    run(sent, tasks)
+
+    answer = only(cloudformation)
+    assert answer["Status"] == "SUCCESS"
+    assert answer["PhysicalResourceId"] == sent["PhysicalResourceId"]
+    assert tasks.calls == []
+
+
+def test_placement_is_the_services_when_the_resource_names_one(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.services["web"] = {
+        "capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 1, "base": 0}],
+        "platformVersion": "1.4.0",
+        "awsvpcConfiguration": {"subnets": ["subnet-9"], "securityGroups": ["sg-9"]},
+    }
+    sent = event(cloudformation, properties={"Service": "web"})
+    del sent["ResourceProperties"]["LaunchType"]
+    del sent["ResourceProperties"]["NetworkConfiguration"]
+
+    run(sent, tasks)
+
+    (call,) = tasks.calls
+    assert call["capacityProviderStrategy"] == [
+        {"capacityProvider": "FARGATE_SPOT", "weight": 1, "base": 0}
+    ]
+    assert call["platformVersion"] == "1.4.0"
+    assert call["networkConfiguration"] == {
+        "awsvpcConfiguration": {"subnets": ["subnet-9"], "securityGroups": ["sg-9"]}
+    }
+    assert "launchType" not in call
+
+
+class TestRescue:
+    """What the status change of an ended execution brings about."""
+
+    @staticmethod
+    def run(ended: "Ended | None", tasks: FakeTasks) -> Any:
+        outside = Outside(
+            tasks=tasks,
+            stacks=Stacks(AssertionError("nobody asks")),
+            logs=Logs(),
+            answers=CloudFormation(),
+            clock=Clock(),
+        )
+        change = {"detail": {"startTimestamp": "2023-11-14T22:13:21.000Z"}}
+
+        def flow(given: dict[str, Any], context: DurableContext) -> Any:
+            return rescue(given, context, outside, lambda: cast("Any", ended))
+
+        done = run_durably(flow, change, name="rescue")
+        assert done.status.value == "SUCCEEDED", done.error
+        return json.loads(str(done.result))
+
+    @pytest.mark.parametrize(
+        ("status", "error", "told"),
+        [
+            ("STOPPED", "", "was stopped by an operator. "),
+            ("TIMED_OUT", "", "timed out. "),
+            ("FAILED", "no memory for orders", "failed: no memory for ***. "),
+        ],
+    )
+    def test_task_is_stopped_and_the_stack_is_told_when_an_execution_ends(
+        self, cloudformation: AnswerServer, tasks: FakeTasks, status: str, error: str, told: str
+    ) -> None:
+        sent = event(cloudformation)
+        self.start(sent, tasks)
+
+        self.run(Ended(status, sent, error), tasks)
+
+        answer = only(cloudformation)
+        assert answer["Status"] == "FAILED"
+        assert told in answer["Reason"]
+        assert answer["Reason"].endswith("Execution arn:execution.")
+        assert answer["RequestId"] == sent["RequestId"]
+        assert tasks.stops == [tasks.task()["taskArn"]]
+
+    @staticmethod
+    def start(sent: dict[str, Any], tasks: FakeTasks) -> None:
+        """Run the task of an execution that then ends without an answer."""
+        running = {**sent, "ResourceProperties": {**sent["ResourceProperties"]}}
+        running["ResourceProperties"]["WaitForExit"] = "false"
+        outside = Outside(
+            tasks=tasks, stacks=Stacks(), logs=Logs(), answers=Unheard(), clock=Clock()
+        )
+        context = cast("DurableContext", Context())
+        respond(running, context, outside)
+
+    def test_only_its_own_task_is_stopped_when_an_execution_ends(
+        self, cloudformation: AnswerServer, tasks: FakeTasks
+    ) -> None:
+        sent = event(cloudformation)
+        self.start(sent | {"LogicalResourceId": "Other"}, tasks)
+        self.start(sent, tasks)
+        before = tasks.running("shop", tasks.calls[-1]["startedBy"])[0]
+        before["createdAt"] = "2023-11-14T20:00:00.000Z"
+        self.start(sent | {"RequestId": "another"}, tasks)
+
+        self.run(Ended("STOPPED", sent), tasks)
+
+        assert tasks.stops == [tasks.task(number=3)["taskArn"]]
+
+    def test_stack_is_told_when_the_task_cannot_be_stopped(
+        self, cloudformation: AnswerServer, tasks: FakeTasks
+    ) -> None:
+        sent = event(cloudformation)
+        self.start(sent, tasks)
+        tasks.trouble = [Transient("StopTask got no answer")] * 99
+
+        self.run(Ended("TIMED_OUT", sent), tasks)
+
+        assert "may still be running: StopTask got no answer" in only(cloudformation)["Reason"]
+
+    def test_stack_can_be_deleted_when_the_execution_of_a_delete_ends(
+        self, cloudformation: AnswerServer, tasks: FakeTasks
+    ) -> None:
+        self.run(Ended("FAILED", event(cloudformation, "delete")), tasks)
+
+        assert only(cloudformation)["Status"] == "SUCCESS"
+
+    def test_stack_is_told_when_the_task_of_a_delete_did_not_end(
+        self, cloudformation: AnswerServer, tasks: FakeTasks
+    ) -> None:
+        sent = event(cloudformation, "delete", {"RunOn": "Delete"})
+        self.start(sent, tasks)
+
+        self.run(Ended("STOPPED", sent), tasks)
+
+        assert only(cloudformation)["Status"] == "FAILED"
+        assert tasks.stops == [tasks.task()["taskArn"]]
+
+    def test_nobody_is_told_when_nobody_waits(
+        self, cloudformation: AnswerServer, tasks: FakeTasks
+    ) -> None:
+        test = json.loads((EVENTS / "test.json").read_text())
+
+        assert self.run(None, tasks) is None
+        assert self.run(Ended("FAILED", test), tasks) is None
+        assert self.run(Ended("FAILED", {"no": "request"}), tasks) is None
+        assert cloudformation.answers == []
+
+
+@dataclass
+class Ended:
+    """An execution that has ended, as `ecs_ops.aws.ended_execution` finds it."""
+
+    status: str
+    input: dict[str, Any]
+    error: str = ""
+    arn: str = "arn:execution"
+
+
+@dataclass
+class Unheard:
+    """Answers that reach nobody."""
+
+    answers: list[Answer] = field(default_factory=list)
+
+    def answer(self, event: Any, answer: Answer, lambda_context: Any) -> None:
+        del event, lambda_context
+        self.answers.append(answer)
+
+
+class Context(InlineContext):
+    """Of a Lambda function that has all the time in the world."""
+
+    lambda_context = None
 
 
 def test_stack_fails_at_once_when_the_unexpected_happens(
@@ -359,6 +859,85 @@ def test_no_secret_is_logged_when_a_task_fails(
     assert SECRET not in caplog.text
 
 
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    case=st.sampled_from(["create", "update", "delete"]),
+    secrets=st.lists(TEXTS.map("hunter2".__add__), min_size=1, max_size=3),
+    where=st.sampled_from(["status", "containers", "start", "watch", "reason", "stop", "fine"]),
+    kind=st.sampled_from([AwsFailure, Transient, NotPlaced, NotFound, KeyError]),
+    exit_code=st.none() | st.integers(0, 2),
+)
+def test_no_secret_is_told_or_logged_whatever_goes_wrong(
+    caplog: pytest.LogCaptureFixture,
+    *,
+    case: str,
+    secrets: list[str],
+    where: str,
+    kind: type[Exception],
+    exit_code: int | None,
+) -> None:
+    sent: dict[str, Any] = json.loads((EVENTS / f"{case}.json").read_text())
+    sent["ResourceProperties"] |= {
+        "Environment": {f"NAME{index}": secret for index, secret in enumerate(secrets)},
+        "RunOn": ["Create", "Update", "Delete"],
+    }
+    told = f"{' '.join(secrets)} {sent['ResponseURL']}"
+    error = kind("Operation", "Code", told) if kind is AwsFailure else kind(told)
+    tasks = FakeTasks()
+    ended = tasks.task("STOPPED", exit_code=exit_code)
+    if where == "reason":
+        ended["stoppedReason"] = told
+        ended["containers"][0]["reason"] = told
+    tasks.life = [tasks.task() if where == "stop" else error if where == "watch" else ended]
+    tasks.refusals = [error] * 99 if where == "start" else []
+    tasks.trouble = [error] * 99 if where == "stop" else []
+    if where == "containers":
+        cast("Any", tasks).containers = lambda _: (_ for _ in ()).throw(error)
+    outside = Outside(
+        tasks=tasks,
+        stacks=Stacks(error if where == "status" else "UPDATE_IN_PROGRESS"),
+        logs=Logs(told, *secrets),
+        answers=Unheard(),
+        clock=Clock(tick=100),
+    )
+    caplog.clear()
+
+    with caplog.at_level(logging.DEBUG):
+        answer = respond(sent, cast("DurableContext", Context()), outside)
+
+    for text in (caplog.text, json.dumps(answer), json.dumps(answer, ensure_ascii=False)):
+        assert "hunter2" not in text
+        assert SECRET not in text
+    assert cast("Unheard", outside.answers).answers == [answer]
+
+
+def test_no_secret_is_logged_by_the_durable_engine_when_everything_fails(
+    cloudformation: AnswerServer, tasks: FakeTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = event(cloudformation, properties={"Environment": {"TOKEN": "hunter2"}})
+    told = f"bad hunter2 {sent['ResponseURL']}"
+    tasks.life = [Transient(told), AwsFailure("DescribeTasks", "Why", told)]
+    tasks.refusals = [Transient(told), NotPlaced(told)]
+    tasks.trouble = [KeyError(told)]
+
+    with caplog.at_level(logging.DEBUG):
+        run(sent, tasks, stacks=Stacks(Transient(told), "CREATE_IN_PROGRESS"))
+
+    text = "".join(
+        record.getMessage() + str(record.exc_text)
+        for record in caplog.records
+        # The test runner stands for Lambda, which is given the event.
+        if "testing" not in record.name
+    )
+    assert only(cloudformation)["Status"] == "FAILED"
+    assert "hunter2" not in text
+    assert SECRET not in text
+    assert "hunter2" not in only(cloudformation)["Reason"]
+
+
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An account with the cluster and the task definition of the samples."""
@@ -396,7 +975,9 @@ def of_this_account(sent: dict[str, Any]) -> dict[str, Any]:
 def test_handler_lets_the_exit_code_decide_when_lambda_calls_it(
     cloudformation: AnswerServer, account: Any, exit_code: int, status: str
 ) -> None:
-    sent = of_this_account(event(cloudformation))
+    # moto would need more than is installed to know of stacks.
+    properties = {"RunOnRollback": "true"}
+    sent = of_this_account(event(cloudformation, properties=properties))
 
     def exits(parsed: dict[str, Any], **_: object) -> None:
         for task in parsed["tasks"]:
@@ -412,4 +993,18 @@ def test_handler_lets_the_exit_code_decide_when_lambda_calls_it(
     assert answer["Status"] == status
     (arn,) = account.list_tasks(cluster="shop", desiredStatus="RUNNING")["taskArns"]
     (task,) = account.describe_tasks(cluster="shop", tasks=[arn])["tasks"]
-    assert task["startedBy"] == "run_task/shop/Migration"
+    assert task["startedBy"].startswith("run_task/shop/Migration/")
+
+
+@pytest.mark.usefixtures("account")
+def test_handler_takes_a_status_change_for_what_it_is_when_nothing_is_left_to_do() -> None:
+    change = {
+        "source": "aws.lambda",
+        "detail-type": "Durable Execution Status Change",
+        "detail": {"durableExecutionArn": "arn:execution", "status": "SUCCEEDED"},
+    }
+
+    done = run_handler(run_task.handler, change)
+
+    assert done.status.value == "SUCCEEDED", done.error
+    assert json.loads(str(done.result)) is None

@@ -27,6 +27,10 @@ def _client_error(code: str, status: int = 400) -> ClientError:
     [
         (_client_error("ThrottlingException"), Transient),
         (_client_error("Whatever", 503), Transient),
+        (_client_error("Whatever", 429), Transient),
+        (_client_error("Throttling"), Transient),
+        (_client_error("RequestLimitExceeded"), Transient),
+        (_client_error("KMSThrottling"), Transient),
         (_client_error("ClusterNotFoundException"), NotFound),
         (_client_error("ConflictException"), Conflict),
         (_client_error("AccessDeniedException"), AwsFailure),

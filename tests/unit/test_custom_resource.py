@@ -1,6 +1,7 @@
 """Custom::ECSRunTask: requests, properties and answers."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecs_ops.custom_resource import (
+    EXECUTION_TIMEOUT,
     CustomResourceRequest,
     RunTaskProperties,
+    answer_within,
     attributes,
+    is_rolling_back,
     work_of,
 )
 from ecs_ops.errors import InvalidRequest
@@ -109,6 +113,9 @@ def test_defaults_apply_when_only_the_task_definition_is_given() -> None:
     assert parsed.service_timeout == 3600
     assert parsed.container == ""
     assert parsed.task.enable_execute_command is None
+    assert parsed.run_on_rollback is False
+    assert parsed.timeout is None
+    assert parsed.service == ""
 
 
 def test_every_property_is_read_when_all_come_as_strings() -> None:
@@ -176,14 +183,6 @@ def test_nearest_property_is_offered_when_one_is_misspelt() -> None:
     assert refused.problem == "is not a known property; did you mean ContainerName?"
 
 
-@pytest.mark.parametrize("name", ["Service", "Timeout", "RunOnRollback"])
-def test_property_is_refused_by_name_when_it_comes_later(name: str) -> None:
-    refused = refusal(**{name: "x"})
-
-    assert refused.field == name
-    assert refused.problem == "is not supported yet"
-
-
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -200,6 +199,18 @@ def test_property_is_refused_by_name_when_it_comes_later(name: str) -> None:
         ({"Environment": [{"Name": "A", "Value": {"x": "y"}}]}, "Environment.A"),
         ({"Environment": [{"Name": "A", "Value": "1"}] * 2}, "Environment.A"),
         ({"LaunchType": "fargate"}, "LaunchType"),
+        (
+            {
+                "LaunchType": "FARGATE",
+                "CapacityProviderStrategy": [{"CapacityProvider": "FARGATE_SPOT"}],
+            },
+            "LaunchType",
+        ),
+        ({"Service": ["web"]}, "Service"),
+        ({"Timeout": "0"}, "Timeout"),
+        ({"Timeout": "-1"}, "Timeout"),
+        ({"Timeout": "1.5"}, "Timeout"),
+        ({"RunOnRollback": "maybe"}, "RunOnRollback"),
         ({"CapacityProviderStrategy": [{}]}, "CapacityProviderStrategy[0].CapacityProvider"),
         (
             {"CapacityProviderStrategy": [{"CapacityProvider": "FARGATE", "Weight": "many"}]},
@@ -241,12 +252,129 @@ def test_property_is_refused_by_name_when_it_is_wrong(change: dict[str, Any], fi
     assert refusal(**change).field == field
 
 
-@given(st.integers(1, 3600))
-def test_answer_comes_in_time_whatever_the_service_timeout(seconds: int) -> None:
-    patience = properties(ServiceTimeout=str(seconds)).patience
+def test_nearest_property_is_offered_when_a_nested_one_is_misspelt() -> None:
+    refused = refusal(NetworkConfiguration={"AwsvpcConfiguration": {"SubnetIds": ["subnet-1"]}})
 
-    assert 1 <= patience <= seconds
-    assert patience >= seconds * 0.9 or seconds - patience <= 5
+    assert refused.field == "NetworkConfiguration.AwsvpcConfiguration.SubnetIds"
+    assert refused.problem.endswith("did you mean Subnets?")
+
+
+@given(st.integers(1, 3600), st.none() | st.integers(1, 9_999_999))
+def test_answer_comes_in_time_whatever_the_timeouts(service: int, own: int | None) -> None:
+    timeouts = {"ServiceTimeout": str(service)} | ({"Timeout": str(own)} if own else {})
+    patience = properties(**timeouts).patience
+
+    most = answer_within(service)
+    assert 1 <= patience <= most <= EXECUTION_TIMEOUT
+    assert patience <= (own or service)
+    # Nothing is kept back beyond half a minute, or a third of what there is.
+    assert patience == own or most - patience == min(30, service // 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "rolling_back"),
+    [
+        ("CREATE_IN_PROGRESS", False),
+        ("UPDATE_IN_PROGRESS", False),
+        ("DELETE_IN_PROGRESS", False),
+        ("REVIEW_IN_PROGRESS", False),
+        ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", False),
+        ("ROLLBACK_COMPLETE", False),
+        ("ROLLBACK_IN_PROGRESS", True),
+        ("UPDATE_ROLLBACK_IN_PROGRESS", True),
+        ("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", True),
+        ("IMPORT_ROLLBACK_IN_PROGRESS", True),
+    ],
+)
+def test_rollback_is_seen_when_cloudformation_undoes_something(
+    status: str,
+    rolling_back: bool,  # noqa: FBT001
+) -> None:
+    assert is_rolling_back(status) is rolling_back
+
+
+@pytest.mark.parametrize(
+    ("change", "cluster"),
+    [
+        ({"Cluster": "shop"}, "shop"),
+        ({"ClusterId": "shop"}, "shop"),
+        ({"Service": "web"}, ""),
+        ({"Service": "arn:aws:ecs:eu-west-1:111122223333:service/shop/web"}, "shop"),
+        ({"Service": "arn:aws:ecs:eu-west-1:111122223333:service/web"}, ""),
+        ({"Service": "arn:aws:ecs:eu-west-1:1:service/shop/web", "Cluster": "x"}, "x"),
+    ],
+)
+def test_cluster_is_that_of_the_service_when_only_its_arn_names_it(
+    change: dict[str, str], cluster: str
+) -> None:
+    assert properties(**change).task.cluster == cluster
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_origins_are_of_one_resource_each_whatever_the_names(
+    stack: str, other_stack: str, logical: str, other_logical: str
+) -> None:
+    def origin(*, stack_id: str, name: str) -> str:
+        request = CustomResourceRequest.parse(
+            event(StackId=f"arn:{stack_id}", LogicalResourceId=f"L{name}")
+        )
+        assert re.fullmatch(r"[A-Za-z0-9/_-]{1,128}", request.own_origin)
+        return request.own_origin
+
+    one = origin(stack_id=stack, name=logical)
+    assert one == origin(stack_id=stack, name=logical)
+    same = (stack, logical) == (other_stack, other_logical)
+    assert (one == origin(stack_id=other_stack, name=other_logical)) is same
+
+
+def test_origin_tells_a_delete_and_a_test_apart_from_the_rest() -> None:
+    create, update = (CustomResourceRequest.parse(event(case)) for case in ("create", "update"))
+    delete = CustomResourceRequest.parse(event("delete"))
+    test = CustomResourceRequest.parse(event("update", Test=True))
+
+    assert create.own_origin == update.own_origin == delete.origin(deleting=False)
+    assert len({create.own_origin, delete.own_origin, test.own_origin}) == 3
+    assert create.own_origin.startswith("run_task/shop/Migration/")
+
+
+def test_timeout_is_known_when_other_properties_are_wrong() -> None:
+    wrong = {"ServiceTimeout": "60", "Wrong": "x", "Cluster": "shop"}
+    request = CustomResourceRequest.parse(event(ResourceProperties=wrong))
+
+    assert request.service_timeout == 60
+    assert request.cluster == "shop"
+    badly = CustomResourceRequest.parse(event(ResourceProperties={"ServiceTimeout": "x"}))
+    assert badly.service_timeout == 3600
+
+
+SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="\0*"), min_size=4)
+
+
+@given(st.lists(SECRETS, min_size=1, max_size=4), st.booleans(), st.data())
+def test_no_secret_is_left_when_a_text_repeats_it(
+    secrets: list[str],
+    mapped: bool,  # noqa: FBT001
+    data: st.DataObject,
+) -> None:
+    named = {f"NAME{index}": secret for index, secret in enumerate(secrets)}
+    listed = [{"Name": name, "Value": value} for name, value in named.items()]
+    sent = event(ResourceProperties={"Environment": named if mapped else listed})
+    request = CustomResourceRequest.parse(sent)
+    said = data.draw(st.sampled_from([*secrets, sent["ResponseURL"]]))
+
+    for text in (f"<{said}>", json.dumps({"x": said}), f"a {said}\n{said} b"):
+        hidden = request.hide(text)
+        assert said not in hidden
+        assert "***" in hidden
+
+
+def test_lines_of_a_secret_are_hidden_when_a_log_has_them_one_by_one() -> None:
+    key = "-----BEGIN KEY-----\nQUJDREVGRw\n-----END KEY-----"
+    request = CustomResourceRequest.parse(
+        event(ResourceProperties={"Environment": {"KEY": key, "SHORT": "abc"}})
+    )
+
+    assert request.hide("key: QUJDREVGRw abc") == "key: *** abc"
 
 
 @pytest.mark.parametrize(
@@ -281,6 +409,33 @@ def test_stack_can_be_deleted_when_its_properties_were_refused() -> None:
     given_event = event("delete", ResourceProperties={"RunOn": "Delete", "Wrong": "shop"})
 
     assert work_of(CustomResourceRequest.parse(given_event)) is None
+
+
+@given(SECRETS, st.data())
+def test_beginning_of_a_secret_is_hidden_when_a_line_is_cut_inside_it(
+    secret: str, data: st.DataObject
+) -> None:
+    request = CustomResourceRequest.parse(event(ResourceProperties={"Environment": {"A": secret}}))
+    length = data.draw(st.integers(4, len(secret)))
+
+    hidden = request.hide_in_line(f"<{secret[:length]}...")
+    assert secret[:length] not in hidden
+    assert "***" in hidden
+    assert request.hide_in_line("nothing here...") == "nothing here..."
+
+
+def test_execution_ends_in_the_template_when_the_rules_say_so() -> None:
+    template = (EVENTS.parents[1] / "template.yaml").read_text()
+
+    assert f"ExecutionTimeout: {EXECUTION_TIMEOUT}\n" in template
+
+
+def test_nothing_runs_on_delete_when_this_function_never_made_the_resource() -> None:
+    given_event = event("delete", PhysicalResourceId="shop-Migration-1A2B3C4D5E6F")
+    given_event["ResourceProperties"]["RunOn"] = ["Delete"]
+
+    assert work_of(CustomResourceRequest.parse(given_event)) is None
+    assert work_of(CustomResourceRequest.parse(given_event | {"Test": True})) is not None
 
 
 def test_all_attributes_are_there_when_nothing_ran() -> None:
@@ -327,7 +482,7 @@ def test_failure_has_a_short_plain_reason_whatever_went_wrong(reason: str) -> No
     answer = CustomResourceRequest.parse(event()).failed(reason)
 
     assert answer["Status"] == "FAILED"
-    assert 1 <= len(answer["Reason"]) <= 256
+    assert 1 <= len(answer["Reason"]) <= 4000
     assert answer["Reason"].isascii()
     assert answer["Data"] == {}
 

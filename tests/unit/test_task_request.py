@@ -18,6 +18,8 @@ from ecs_ops.task_request import (
     check_environment,
     choose_container,
     client_token,
+    deciding_containers,
+    inherit,
     run_task_arguments,
     started_by,
 )
@@ -218,6 +220,82 @@ def test_no_container_is_chosen_when_there_is_a_doubt(
         choose_container(containers, wanted, blame="ContainerName")
 
     assert refused.value.field == "ContainerName"
+
+
+def deciding(*containers: ContainerDefinition, wanted: str = "", overrides: bool = False) -> Any:
+    return deciding_containers(containers, wanted, overrides=overrides, blame="ContainerName")
+
+
+def test_every_essential_container_decides_when_none_is_named() -> None:
+    assert deciding(APP, SIDECAR, PROXY) == (APP, PROXY)
+
+
+def test_named_container_decides_alone_when_one_is_named() -> None:
+    assert deciding(APP, SIDECAR, PROXY, wanted="logs") == (SIDECAR,)
+
+
+def test_only_essential_container_decides_when_it_gets_the_overrides() -> None:
+    assert deciding(SIDECAR, APP, overrides=True) == (APP,)
+
+
+@pytest.mark.parametrize(
+    ("containers", "overrides"), [([APP, PROXY], True), ([SIDECAR], False), ([], False)]
+)
+def test_container_must_be_named_when_there_is_a_doubt(
+    containers: list[ContainerDefinition],
+    overrides: bool,  # noqa: FBT001
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        deciding(*containers, overrides=overrides)
+
+    assert refused.value.field == "ContainerName"
+
+
+SERVICE: Any = {
+    "launchType": "FARGATE",
+    "platformVersion": "1.4.0",
+    "awsvpcConfiguration": {
+        "subnets": ["subnet-9"],
+        "securityGroups": ["sg-9"],
+        "assignPublicIp": "ENABLED",
+    },
+}
+SPOT: Any = {
+    "capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT", "weight": 2, "base": 1}],
+    "platformVersion": "LATEST",
+}
+SHOP = TaskRequest(task_definition="shop")
+
+
+def test_everything_is_inherited_when_the_task_leaves_it_open() -> None:
+    task = inherit(SHOP, SERVICE)
+
+    assert task.launch_type == "FARGATE"
+    assert task.platform_version == "1.4.0"
+    assert task.network == Network(
+        subnets=("subnet-9",), security_groups=("sg-9",), assign_public_ip="ENABLED"
+    )
+    providers = inherit(SHOP, SPOT).capacity_providers
+    assert providers == (CapacityProvider(name="FARGATE_SPOT", weight=2, base=1),)
+
+
+def test_what_the_task_says_wins_when_the_service_says_otherwise() -> None:
+    network = Network(subnets=("subnet-1",))
+    own = TaskRequest(task_definition="shop", launch_type="EC2", network=network)
+
+    assert inherit(own, SPOT) == own
+    assert inherit(own, SERVICE) == own
+
+
+def test_platform_version_is_inherited_when_the_task_asks_for_fargate_too() -> None:
+    own = TaskRequest(task_definition="shop", launch_type="FARGATE")
+
+    assert inherit(own, SPOT).platform_version == "LATEST"
+    assert inherit(own, SPOT).capacity_providers == ()
+
+
+def test_nothing_changes_when_there_is_no_service() -> None:
+    assert inherit(SHOP, {}) == SHOP
 
 
 def test_log_stream_is_known_when_the_driver_has_a_prefix() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 
+from ecs_ops import custom_resource
 from ecs_ops.settings import LaunchTaskSettings, LogEventsSettings
 
 PATH = Path(__file__).parents[2] / "template.yaml"
@@ -62,6 +63,18 @@ def test_function_has_a_log_group_and_a_policy_of_its_own(name: str) -> None:
 def test_durable_function_is_published_as_live(name: str) -> None:
     assert FUNCTIONS[name]["AutoPublishAlias"] == "live"
     assert FUNCTIONS[name]["DurableConfig"]["ExecutionTimeout"] > 0
+
+
+def test_run_task_counts_on_the_execution_timeout_that_it_has() -> None:
+    timeout = FUNCTIONS["RunTaskFunction"]["DurableConfig"]["ExecutionTimeout"]
+
+    assert timeout == custom_resource.EXECUTION_TIMEOUT
+
+
+def test_every_property_is_documented_when_the_custom_resource_takes_it() -> None:
+    page = (PATH.parent / "docs" / "custom-ecs-run-task.md").read_text()
+
+    assert [name for name in custom_resource.KNOWN if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(

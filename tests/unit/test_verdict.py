@@ -7,7 +7,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ecs_ops.verdict import (
-    SENTENCE_LIMIT,
     Sighting,
     TaskState,
     exit_code_meaning,
@@ -17,6 +16,7 @@ from ecs_ops.verdict import (
     look,
     one_line,
     overdue,
+    report,
     task_id,
     vanished,
 )
@@ -49,7 +49,7 @@ def stopped(*, exit_code: int | None = None, reason: str = "", **task: Any) -> T
 
 
 def test_task_succeeded_when_its_container_exited_with_0() -> None:
-    verdict = judge(stopped(exit_code=0), "app")
+    verdict = judge(stopped(exit_code=0), ["app"])
 
     assert verdict.succeeded
     assert verdict.exit_code == 0
@@ -58,7 +58,7 @@ def test_task_succeeded_when_its_container_exited_with_0() -> None:
 
 @given(st.integers(1, 255))
 def test_task_failed_when_its_container_exited_with_anything_else(code: int) -> None:
-    verdict = judge(stopped(exit_code=code), "app")
+    verdict = judge(stopped(exit_code=code), ["app"])
 
     assert not verdict.succeeded
     assert verdict.exit_code == code
@@ -66,8 +66,8 @@ def test_task_failed_when_its_container_exited_with_anything_else(code: int) -> 
 
 
 def test_task_succeeded_when_the_code_is_one_of_the_success_codes() -> None:
-    assert judge(stopped(exit_code=3), "app", {0, 3}).succeeded
-    assert not judge(stopped(exit_code=0), "app", {3}).succeeded
+    assert judge(stopped(exit_code=3), ["app"], {0, 3}).succeeded
+    assert not judge(stopped(exit_code=0), ["app"], {3}).succeeded
 
 
 def test_task_failed_when_there_is_no_exit_code() -> None:
@@ -76,7 +76,7 @@ def test_task_failed_when_there_is_no_exit_code() -> None:
             stopCode="TaskFailedToStart",
             stoppedReason="CannotPullContainerError: pull access denied",
         ),
-        "app",
+        ["app"],
     )
 
     assert not verdict.succeeded
@@ -87,20 +87,20 @@ def test_task_failed_when_there_is_no_exit_code() -> None:
 
 
 def test_task_failed_when_only_another_container_has_an_exit_code() -> None:
-    verdict = judge(stopped(), "app")
+    verdict = judge(stopped(), ["app"])
 
     assert not verdict.succeeded
     assert "container app ended without an exit code" in verdict.sentence
 
 
 def test_task_failed_when_the_container_is_not_in_it() -> None:
-    assert not judge(stopped(exit_code=0), "web").succeeded
+    assert not judge(stopped(exit_code=0), ["web"]).succeeded
 
 
 @pytest.mark.parametrize("stop_code", OUTSIDE)
 def test_task_failed_when_something_else_stopped_it(stop_code: str) -> None:
     # A program that handles SIGTERM well exits with 0 without having finished.
-    verdict = judge(stopped(exit_code=0, stopCode=stop_code), "app")
+    verdict = judge(stopped(exit_code=0, stopCode=stop_code), ["app"])
 
     assert not verdict.succeeded
     assert verdict.sentence.startswith("Task was stopped before it finished: ")
@@ -112,7 +112,7 @@ def test_exit_code_decides_when_there_is_no_stop_code() -> None:
     del task["stopCode"]
     del task["stoppedReason"]
 
-    assert judge(task, "app").sentence == (
+    assert judge(task, ["app"]).sentence == (
         f"Task succeeded: container app exited with 0. Task {ID}."
     )
 
@@ -120,7 +120,7 @@ def test_exit_code_decides_when_there_is_no_stop_code() -> None:
 def test_everything_is_told_in_order_when_memory_ran_out() -> None:
     verdict = judge(
         stopped(exit_code=137, reason="OutOfMemoryError: Container killed due to memory usage"),
-        "app",
+        ["app"],
     )
 
     assert verdict.sentence == (
@@ -137,21 +137,80 @@ def test_sentence_is_short_plain_and_names_the_task_whatever_ecs_says(
 ) -> None:
     task = stopped(exit_code=code, reason=reason, stoppedReason=stopped_reason)
 
-    sentence = judge(task, "app").sentence
+    sentence = judge(task, ["app"]).sentence
 
-    assert len(sentence) <= SENTENCE_LIMIT
+    assert len(sentence) <= 2000
     assert sentence.isascii()
     assert sentence.isprintable()
     assert sentence.startswith("Task ")
     assert sentence.endswith(f" Task {ID}.")
 
 
-def test_sentence_keeps_verdict_and_task_when_the_container_has_the_longest_name() -> None:
-    sentence = vanished(stopped(lastStatus="R" * 300)).sentence
+def task_of(codes: dict[str, int | None]) -> TaskState:
+    containers: list[Any] = [
+        {"name": name} if code is None else {"name": name, "exitCode": code}
+        for name, code in codes.items()
+    ]
+    return stopped(containers=containers)
 
-    assert len(sentence) <= SENTENCE_LIMIT
-    assert sentence.startswith("Task failed: ")
-    assert sentence.endswith(f" Task {ID}.")
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["app", "proxy", "logs", "cron"]),
+        st.none() | st.integers(0, 255),
+        min_size=1,
+    ),
+    st.sets(st.integers(0, 255), min_size=1),
+)
+def test_task_succeeded_only_when_every_deciding_container_did(
+    codes: dict[str, int | None], success_codes: set[int]
+) -> None:
+    verdict = judge(task_of(codes), list(codes), success_codes)
+
+    assert verdict.succeeded is all(code in success_codes for code in codes.values())
+    assert codes[verdict.container] == verdict.exit_code
+    assert verdict.succeeded or verdict.exit_code not in success_codes
+
+
+def test_task_succeeded_when_a_container_that_does_not_decide_failed() -> None:
+    assert judge(task_of({"logs": 1, "app": 0}), ["app"]).succeeded
+
+
+@pytest.mark.parametrize("code", [143, 137])
+def test_container_that_failed_by_itself_is_blamed_when_ecs_ended_the_others(code: int) -> None:
+    verdict = judge(task_of({"proxy": code, "app": 3}), ["proxy", "app"])
+
+    assert verdict.sentence.startswith("Task failed: container app exited with 3.")
+
+
+def test_log_comes_last_and_says_where_it_is_when_there_is_one() -> None:
+    verdict = judge(stopped(exit_code=3), ["app"])
+
+    told = report(verdict, group="/shop", stream=f"ecs/app/{ID}", lines=["one", "two\ttabs"])
+
+    assert told == (
+        f"{verdict.sentence} Log stream ecs/app/{ID} of /shop, last lines: one | two tabs"
+    )
+
+
+@pytest.mark.parametrize("stream", ["", "ecs/app/1"])
+def test_verdict_is_told_alone_when_there_are_no_lines(stream: str) -> None:
+    verdict = judge(stopped(exit_code=3), ["app"])
+
+    told = report(verdict, group="/shop", stream=stream, lines=[])
+
+    assert told == verdict.sentence + (" Log stream ecs/app/1 of /shop." if stream else "")
+
+
+@given(st.lists(st.text(max_size=3000), max_size=30))
+def test_verdict_and_the_last_line_are_kept_however_long_the_log(lines: list[str]) -> None:
+    verdict = judge(stopped(exit_code=3, stoppedReason="s" * 2000), ["app"])
+
+    told = report(verdict, group="/shop", stream="ecs/app/1", lines=[*lines, "the end"])
+
+    assert told.startswith(verdict.sentence)
+    assert told.endswith("the end")
+    assert len(told) <= 4000
 
 
 @pytest.mark.parametrize(
@@ -206,7 +265,13 @@ def test_status_and_time_are_told_when_the_task_takes_too_long() -> None:
     assert not verdict.succeeded
     assert verdict.exit_code is None
     assert "3540 seconds" in verdict.sentence
-    assert "RUNNING" in verdict.sentence
+    assert "RUNNING) and was stopped." in verdict.sentence
+
+
+def test_trouble_is_told_when_an_overdue_task_could_not_be_stopped() -> None:
+    verdict = overdue(RUNNING["task"], 60, "StopTask failed: AccessDenied: no")
+
+    assert "asked to stop, which failed: StopTask failed: AccessDenied: no." in verdict.sentence
 
 
 @pytest.mark.parametrize(

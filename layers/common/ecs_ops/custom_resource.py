@@ -10,13 +10,21 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, cast, get_args
 
 from ecs_ops.errors import InvalidRequest
-from ecs_ops.task_request import CapacityProvider, Network, TaskRequest, check_environment
-from ecs_ops.verdict import SENTENCE_LIMIT, one_line
+from ecs_ops.task_request import (
+    CapacityProvider,
+    Network,
+    TaskRequest,
+    check_environment,
+    started_by,
+)
+from ecs_ops.verdict import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,18 +36,25 @@ if TYPE_CHECKING:
 RequestType = Literal["Create", "Update", "Delete"]
 Outcome = Literal["Succeeded", "Started", "Skipped"]
 
-_KNOWN = frozenset(
+KNOWN = frozenset(
     {
         *("ServiceToken", "ServiceTimeout", "Cluster", "ClusterId", "TaskDefinition"),
         *("ContainerName", "Command", "Environment", "LaunchType", "CapacityProviderStrategy"),
         *("PlatformVersion", "NetworkConfiguration", "Cpu", "Memory", "EphemeralStorageGiB"),
         *("TaskRoleArn", "ExecutionRoleArn", "EnableExecuteCommand", "Group", "Tags"),
-        *("PropagateTags", "RunOn", "WaitForExit", "SuccessExitCodes", "Iteration", "Triggers"),
+        *("PropagateTags", "RunOn", "RunOnRollback", "WaitForExit", "SuccessExitCodes"),
+        *("Service", "Timeout", "Iteration", "Triggers"),
     }
 )
-_NOT_YET = frozenset({"Service", "Timeout", "RunOnRollback"})
 
 _LONGEST_SERVICE_TIMEOUT = 3600
+EXECUTION_TIMEOUT = 3540
+"""Seconds the durable execution may take: a minute less than the hour, which is for the answer
+to a request whose execution timed out."""
+# Kept back for stopping the task and for the answer.
+_MARGIN = 30
+# Some years, so that a mistake of units is still told from a wish.
+_LONGEST_TIMEOUT = 9_999_999
 _EXIT_CODES = range(256)
 _MOST_CAPACITY_WEIGHT = 1000
 _MOST_CAPACITY_BASE = 100_000
@@ -49,6 +64,14 @@ _EPHEMERAL_STORAGE_GIB = (21, 200)
 # even when JSON doubles every character of the stopped reason.
 _STOPPED_REASON_LIMIT = 255
 _NAME_LIMIT = 512
+_REASON_LIMIT = 4000
+
+_OUR_PHYSICAL_ID = re.compile(r"ECSRunTask-.+-[0-9a-f]{12}")
+_ORIGIN_NAME_LIMIT = 40
+# Shorter values are in every text by chance, and no secrets.
+_SHORTEST_SECRET = 4
+_HIDDEN = "***"
+_CUT = "..."
 
 
 class Answer(TypedDict):
@@ -57,14 +80,14 @@ class Answer(TypedDict):
     Status: Literal["SUCCESS", "FAILED"]
     PhysicalResourceId: str
     Reason: str
-    """Empty on SUCCESS; at most 256 characters."""
+    """Empty on SUCCESS; at most 4000 characters of ASCII."""
     Data: dict[str, str]
     """For `Fn::GetAtt`: all attributes on SUCCESS, none on FAILED."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomResourceRequest:
-    """One request of CloudFormation, without its ResponseURL, which is a secret."""
+    """One request of CloudFormation. Its ResponseURL is a secret, as its environment is."""
 
     request_type: RequestType
     stack_id: str
@@ -73,6 +96,7 @@ class CustomResourceRequest:
     physical_resource_id: str
     """On Create made from stack and logical id, so that a repeated Create gets the same."""
     properties: Mapping[str, object]
+    response_url: str
     is_test: bool
     """The event has a truthy `Test`: run the task, answer nobody."""
 
@@ -104,6 +128,7 @@ class CustomResourceRequest:
                 else _required(event, "PhysicalResourceId")
             ),
             properties=properties,
+            response_url=_text(event, "ResponseURL"),
             is_test=is_test,
         )
 
@@ -112,6 +137,76 @@ class CustomResourceRequest:
         """The stack's name, out of its ARN: `arn:...:stack/<name>/<uuid>`."""
         parts = self.stack_id.split("/")
         return parts[1] if len(parts) > 1 else self.stack_id
+
+    @property
+    def cause(self) -> tuple[str, ...]:
+        """What makes two deliveries the same request."""
+        return self.stack_id, self.logical_resource_id, self.request_id
+
+    def origin(self, *, deleting: bool) -> str:
+        """Return the `startedBy` of this resource's tasks, by which ListTasks finds them again.
+
+        No other resource has it: names, which a person reads, repeat; the digest of the stack's
+        ARN does not. The task of a Delete is told apart from those that a Delete is to stop, and
+        that of a test from those of the resource it imitates.
+        """
+        identity = [self.stack_id, self.logical_resource_id, *(["test"] if self.is_test else [])]
+        digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        names = (self.stack_name, self.logical_resource_id)
+        short = (name[:_ORIGIN_NAME_LIMIT] for name in names)
+        return started_by("run_task", *short, digest, *(["delete"] if deleting else []))
+
+    @property
+    def own_origin(self) -> str:
+        """The `startedBy` of what this very request runs."""
+        return self.origin(deleting=self.request_type == "Delete")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the physical id is one this function makes.
+
+        A Create that nobody answered leaves a stack with an id that CloudFormation made up.
+        """
+        return self.is_test or bool(_OUR_PHYSICAL_ID.fullmatch(self.physical_resource_id))
+
+    @property
+    def cluster(self) -> str:
+        """The cluster, '' for the default one; also out of properties that are wrong elsewhere."""
+        try:
+            return _cluster(self.properties)
+        except InvalidRequest:
+            return ""
+
+    @property
+    def service_timeout(self) -> int:
+        """Seconds CloudFormation waits for the answer; also when other properties are wrong."""
+        try:
+            return _service_timeout(self.properties)
+        except InvalidRequest:
+            return _LONGEST_SERVICE_TIMEOUT
+
+    def hide(self, text: str) -> str:
+        """Return `text` without the request's secrets: environment values and ResponseURL.
+
+        Values of less than four characters stay: they are in every text, and secret in none.
+        """
+        for secret in _secrets(self):
+            text = text.replace(secret, _HIDDEN)
+        return text
+
+    def hide_in_line(self, line: str) -> str:
+        """Return a line of a log without the request's secrets, also where one was cut short."""
+        line = self.hide(line)
+        shown = line.removesuffix(_CUT)
+        if shown == line:
+            return line
+        begun = (
+            secret[:length]
+            for secret in _secrets(self)
+            for length in range(len(secret), _SHORTEST_SECRET - 1, -1)
+        )
+        tail = max((one for one in begun if shown.endswith(one)), key=len, default="")
+        return f"{shown.removesuffix(tail)}{_HIDDEN}{_CUT}" if tail else line
 
     def succeeded(self, data: dict[str, str]) -> Answer:
         """Answer SUCCESS, with all attributes."""
@@ -127,7 +222,7 @@ class CustomResourceRequest:
         return {
             "Status": "FAILED",
             "PhysicalResourceId": self.physical_resource_id,
-            "Reason": one_line(reason, SENTENCE_LIMIT) or "failed without a reason",
+            "Reason": one_line(reason, _REASON_LIMIT) or "failed without a reason",
             "Data": {},
         }
 
@@ -141,27 +236,32 @@ class RunTaskProperties:
     """'' for the only essential one."""
     run_on: frozenset[str]
     wait_for_exit: bool
+    run_on_rollback: bool
     success_exit_codes: frozenset[int]
     service_timeout: int
     """Seconds CloudFormation waits for the answer."""
+    service: str
+    """Name or ARN of the service whose network and capacity the task takes; '' for none."""
+    timeout: int | None
+    """Seconds the task may take; what `ServiceTimeout` leaves is the most, whatever it says."""
 
     @classmethod
     def parse(cls, properties: Mapping[str, object]) -> Self:
         """Read the properties.
 
         Raises:
-            InvalidRequest: a property is unknown, not supported yet, missing, or of the wrong
-                form; `field` is its name.
+            InvalidRequest: a property is unknown, missing, of the wrong form, or contradicts
+                another; `field` is its name.
         """
-        for name in properties.keys() & _NOT_YET:
-            raise InvalidRequest(name, "is not supported yet")
-        _refuse_unknown(properties, _KNOWN, "")
+        _refuse_unknown(properties, KNOWN, "")
         if "Cluster" in properties and "ClusterId" in properties:
             raise InvalidRequest("ClusterId", "must be left out beside Cluster")
+        if _text(properties, "LaunchType") and properties.get("CapacityProviderStrategy"):
+            raise InvalidRequest("LaunchType", "must be left out beside CapacityProviderStrategy")
         return cls(
             task=TaskRequest(
                 task_definition=_required(properties, "TaskDefinition"),
-                cluster=_text(properties, "Cluster") or _text(properties, "ClusterId"),
+                cluster=_cluster(properties),
                 command=_texts(properties, "Command"),
                 environment=check_environment(
                     _pairs(properties, "Environment", "Name"), blame="Environment"
@@ -192,22 +292,27 @@ class RunTaskProperties:
             container=_text(properties, "ContainerName"),
             run_on=_run_on(properties),
             wait_for_exit=_boolean(properties, "WaitForExit") is not False,
+            run_on_rollback=_boolean(properties, "RunOnRollback") is True,
             success_exit_codes=_exit_codes(properties),
-            service_timeout=(
-                _integer(properties, "ServiceTimeout", 1, _LONGEST_SERVICE_TIMEOUT)
-                or _LONGEST_SERVICE_TIMEOUT
-            ),
+            service_timeout=_service_timeout(properties),
+            service=_text(properties, "Service"),
+            timeout=_integer(properties, "Timeout", 1, _LONGEST_TIMEOUT),
         )
 
     @property
     def patience(self) -> int:
         """Seconds a task may take, so that the answer still arrives in time.
 
-        A tenth of the timeout is kept back, from five seconds to a minute: the last poll, the
-        answer's own retries, and a cold start in between.
+        Half a minute of `ServiceTimeout` is kept back, and of a short one a third: for stopping
+        the task, for reading its log, and for the answer. A longer `Timeout` is cut to that.
         """
-        margin = max(5, min(60, self.service_timeout // 10))
-        return max(1, self.service_timeout - margin)
+        left = answer_within(self.service_timeout) - min(_MARGIN, self.service_timeout // 3)
+        return left if self.timeout is None else min(self.timeout, left)
+
+
+def answer_within(service_timeout: int) -> int:
+    """Return the seconds in which a request is answered, as long as all goes well."""
+    return min(service_timeout, EXECUTION_TIMEOUT)
 
 
 def work_of(request: CustomResourceRequest) -> RunTaskProperties | None:
@@ -215,7 +320,8 @@ def work_of(request: CustomResourceRequest) -> RunTaskProperties | None:
 
     Properties are checked even when nothing is to run, so that a mistake shows at once - except
     on Delete. A Create with wrong properties fails, CloudFormation then sends a Delete with the
-    same ones, and refusing that would leave a stack nobody can delete.
+    same ones, and refusing that would leave a stack nobody can delete. Nor does a Delete run
+    anything for a resource that this function never made.
 
     Raises:
         InvalidRequest: the properties of a Create or an Update are wrong.
@@ -226,7 +332,17 @@ def work_of(request: CustomResourceRequest) -> RunTaskProperties | None:
         if request.request_type == "Delete":
             return None
         raise
+    if request.request_type == "Delete" and not request.is_ours:
+        return None
     return properties if request.request_type in properties.run_on else None
+
+
+def is_rolling_back(stack_status: str) -> bool:
+    """Say whether CloudFormation is undoing a create, an update or an import of the stack.
+
+    Its clean-up afterwards counts too: that is when it deletes what the failed update had added.
+    """
+    return "ROLLBACK" in stack_status and stack_status.endswith("_IN_PROGRESS")
 
 
 def attributes(
@@ -258,6 +374,46 @@ def attributes(
 def _physical_id(stack_id: str, logical_id: str) -> str:
     digest = hashlib.sha256(f"{stack_id}|{logical_id}".encode()).hexdigest()[:12]
     return f"ECSRunTask-{logical_id}-{digest}"
+
+
+def _secrets(request: CustomResourceRequest) -> list[str]:
+    """Return what no text may hold, the longest first: one may be part of another.
+
+    A log has a line for each line of a value, and may hold it as JSON.
+    """
+    found = {request.response_url}
+    given = request.properties.get("Environment")
+    values: list[object] = []
+    if isinstance(given, Mapping):
+        values = list(given.values())
+    elif isinstance(given, list):
+        values = [item.get("Value") for item in given if isinstance(item, Mapping)]
+    for value in values:
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            text = str(value)
+            printable = "".join(char if char.isprintable() else " " for char in text)
+            # As it is; in JSON; and as Python shows it in an error, where it escapes one kind of
+            # quotes when there are both.
+            shown = repr(text)[1:-1], repr(f"\"'{text}")[4:-1]
+            found |= {text, text.strip(), json.dumps(text)[1:-1], *shown, *text.splitlines()}
+            found |= {" ".join(line.split()) for line in (*text.splitlines(), printable)}
+    return sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _cluster(properties: Mapping[str, object]) -> str:
+    """Return the cluster; when only a service's ARN names it, that one.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-account-settings.html
+    """
+    named = _text(properties, "Cluster") or _text(properties, "ClusterId")
+    service = _text(properties, "Service").split(":service/")
+    parts = service[-1].split("/")
+    return parts[0] if not named and len(service) > 1 and len(parts) > 1 else named
+
+
+def _service_timeout(properties: Mapping[str, object]) -> int:
+    given = _integer(properties, "ServiceTimeout", 1, _LONGEST_SERVICE_TIMEOUT)
+    return given or _LONGEST_SERVICE_TIMEOUT
 
 
 def _run_on(properties: Mapping[str, object]) -> frozenset[str]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from ecs_ops.errors import InvalidRequest
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_ecs.literals import AssignPublicIpType, LaunchTypeType, PropagateTagsType
     from mypy_boto3_ecs.type_defs import (
+        AwsVpcConfigurationOutputTypeDef,
         AwsVpcConfigurationTypeDef,
         CapacityProviderStrategyItemTypeDef,
         ContainerOverrideTypeDef,
@@ -77,6 +78,15 @@ class TaskRequest:
     propagate_tags: PropagateTagsType | None = None
 
 
+class ServicePlacement(TypedDict):
+    """Where a service runs its tasks, in the words of DescribeServices; JSON."""
+
+    launchType: NotRequired[LaunchTypeType]
+    capacityProviderStrategy: NotRequired[list[CapacityProviderStrategyItemTypeDef]]
+    platformVersion: NotRequired[str]
+    awsvpcConfiguration: NotRequired[AwsVpcConfigurationOutputTypeDef]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerDefinition:
     """What of a task definition's container matters to whoever runs it and reads its log."""
@@ -86,6 +96,8 @@ class ContainerDefinition:
     log_group: str = ""
     """Empty unless the container logs through the awslogs driver."""
     log_stream_prefix: str = ""
+    log_region: str = ""
+    """Empty: that of the task."""
 
     def log_stream(self, task_id: str) -> str:
         """Return the stream this container of that task writes to; '' when it cannot be known.
@@ -126,6 +138,60 @@ def choose_container(
             blame, f"is required: the task definition has {len(essential)} essential containers"
         )
     return essential[0]
+
+
+def deciding_containers(
+    containers: Sequence[ContainerDefinition], wanted: str, *, overrides: bool, blame: str
+) -> tuple[ContainerDefinition, ...]:
+    """Return the containers whose exit codes decide: the named one, or all essential ones.
+
+    Args:
+        containers: of the task definition.
+        wanted: a container's name, or ''.
+        overrides: there is a command or an environment, which need one container to go to.
+        blame: the field that InvalidRequest names.
+
+    Raises:
+        InvalidRequest: as `choose_container`; without overrides, only a task definition that has
+            no essential container at all leaves a doubt.
+    """
+    essential = tuple(container for container in containers if container.essential)
+    if wanted or overrides or not essential:
+        return (choose_container(containers, wanted, blame=blame),)
+    return essential
+
+
+def inherit(task: TaskRequest, service: ServicePlacement) -> TaskRequest:
+    """Return the task with what it leaves open taken from a service; what it says wins.
+
+    Launch type and capacity providers are one choice. The platform version goes with it: that of
+    a Fargate service means nothing to a task that asks for EC2.
+    """
+    chosen = bool(task.launch_type or task.capacity_providers)
+    if not chosen:
+        task = replace(
+            task,
+            launch_type=service.get("launchType"),
+            capacity_providers=tuple(
+                CapacityProvider(
+                    name=item["capacityProvider"],
+                    weight=item.get("weight"),
+                    base=item.get("base"),
+                )
+                for item in service.get("capacityProviderStrategy", [])
+            ),
+        )
+    if not task.platform_version and (not chosen or task.launch_type == "FARGATE"):
+        task = replace(task, platform_version=service.get("platformVersion", ""))
+    awsvpc = service.get("awsvpcConfiguration")
+    if awsvpc and task.network is None:
+        network = Network(
+            subnets=tuple(awsvpc["subnets"]),
+            security_groups=tuple(awsvpc.get("securityGroups", ())),
+            assign_public_ip=awsvpc.get("assignPublicIp"),
+        )
+        task = replace(task, network=network)
+    return task
 
 
 def check_environment(pairs: Iterable[tuple[str, object]], *, blame: str) -> dict[str, str]:
@@ -190,7 +256,7 @@ def run_task_arguments(
 
     Args:
         task: what to run.
-        container: name of the container that gets command and environment.
+        container: name of the container that gets command and environment; '' when there are none.
         token: see `client_token`.
         origin: see `started_by`.
         blame: the field that InvalidRequest names when the overrides are too large.

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
-SENTENCE_LIMIT = 256
-"""Characters: what crhelper passes on of a reason before it cuts off the *beginning*."""
+# Characters. CloudFormation takes an answer of 4096 bytes, in which JSON doubles some of them; the
+# verdict and where to look come before the log, so what is cut off is cut off there.
+_REASON_LIMIT = 600
+_LOG_LINE_LIMIT = 400
+_LOG_LIMIT = 1500
+_ALL = 4000
 
-# Half a minute at the pace run_task polls. DescribeTasks may not know a task yet in the moments
-# after RunTask (ECS is eventually consistent), so one MISSING proves nothing.
+# Three quarters of a minute at the pace run_task polls. DescribeTasks may not know a task yet in
+# the moments after RunTask (ECS is eventually consistent), so one MISSING proves nothing.
 _MISSES_THAT_PROVE = 10
 
 # Stopped by somebody else: even an exit code of 0 then only says that the program took SIGTERM
@@ -31,6 +35,7 @@ _STOPPED_FROM_OUTSIDE = {
 }
 
 _FIRST_SIGNAL = 128
+_ENDED_BY_ECS = frozenset({137, 143})
 _MEANINGS = {
     126: "the command cannot be executed",
     127: "the command was not found",
@@ -61,6 +66,7 @@ class TaskState(TypedDict):
     containers: list[ContainerState]
     stopCode: NotRequired[str]
     stoppedReason: NotRequired[str]
+    createdAt: NotRequired[str]
     startedAt: NotRequired[str]
     stoppedAt: NotRequired[str]
 
@@ -79,7 +85,9 @@ class Verdict:
     succeeded: bool
     exit_code: int | None
     sentence: str
-    """For a person: the verdict first; at most 256 characters of printable ASCII."""
+    """For a person: the verdict first; printable ASCII."""
+    container: str = ""
+    """Whose exit code, or whose lack of one, decided; '' when none did."""
 
 
 def look(last: Sighting, now: TaskState | None) -> Sighting:
@@ -99,39 +107,62 @@ def has_vanished(sighting: Sighting) -> bool:
     return sighting["missed"] >= _MISSES_THAT_PROVE
 
 
-def judge(task: TaskState, container: str, success_codes: Collection[int] = (0,)) -> Verdict:
-    """Judge a stopped task by the exit code of one of its containers.
+def judge(
+    task: TaskState, containers: Sequence[str], success_codes: Collection[int] = (0,)
+) -> Verdict:
+    """Judge a stopped task by the exit codes of some of its containers.
 
     Args:
         task: its `lastStatus` is STOPPED.
-        container: name of the container that decides.
+        containers: names of those that decide; every one must have succeeded.
         success_codes: exit codes that mean success.
 
     Returns:
-        A failure when that container has no exit code, when the code is not one of
-        `success_codes`, when the task could not start, or when something other than the task
-        itself ended it.
+        A failure when one of them has no exit code, when a code is not one of `success_codes`,
+        when the task could not start, or when something other than the task itself ended it.
     """
-    state = next((one for one in task["containers"] if one["name"] == container), None)
-    code = state.get("exitCode") if state else None
-    reasons = [state.get("reason", "") if state else "", task.get("stoppedReason", "")]
+    name = _decisive(task, containers, success_codes)
+    state = _state_of(task, name)
+    code = state.get("exitCode")
+    reasons = [state.get("reason", ""), task.get("stoppedReason", "")]
     stop_code = task.get("stopCode", "")
 
     if stop_code == "TaskFailedToStart":
         succeeded, head = False, "Task failed to start"
     elif stop_code in _STOPPED_FROM_OUTSIDE:
-        ended = "" if code is None else f"; container {container} exited with {code}"
+        ended = "" if code is None else f"; container {name} exited with {code}"
         head = f"Task was stopped before it finished: {_STOPPED_FROM_OUTSIDE[stop_code]}{ended}"
         succeeded = False
     elif code is None:
-        succeeded, head = False, f"Task failed: container {container} ended without an exit code"
+        succeeded, head = False, f"Task failed: container {name} ended without an exit code"
     else:
         succeeded = code in success_codes
         said = exit_code_meaning(code)
         meaning = f" ({said})" if said else ""
         outcome = "Task succeeded" if succeeded else "Task failed"
-        head = f"{outcome}: container {container} exited with {code}{meaning}"
-    return Verdict(succeeded, code, _sentence(head, reasons, task))
+        head = f"{outcome}: container {name} exited with {code}{meaning}"
+    return Verdict(succeeded, code, _sentence(head, reasons, task), name)
+
+
+def _decisive(task: TaskState, containers: Sequence[str], success_codes: Collection[int]) -> str:
+    """Return the container that the verdict speaks of: the one to blame, if there is one.
+
+    When an essential container ends, ECS ends the others by a signal: theirs is not the blame, as
+    long as another failed by itself.
+    """
+
+    def blame(name: str) -> int:
+        code = _state_of(task, name).get("exitCode")
+        if code in success_codes:
+            return 0
+        return 1 if code is None or code in _ENDED_BY_ECS else 2
+
+    return max(containers, key=blame)
+
+
+def _state_of(task: TaskState, container: str) -> ContainerState:
+    none: ContainerState = {"name": container}
+    return next((one for one in task["containers"] if one["name"] == container), none)
 
 
 def vanished(task: TaskState) -> Verdict:
@@ -140,13 +171,39 @@ def vanished(task: TaskState) -> Verdict:
     return Verdict(succeeded=False, exit_code=None, sentence=_sentence(head, [], task))
 
 
-def overdue(task: TaskState, seconds: int) -> Verdict:
-    """Return the verdict on a task that had not stopped after so many seconds."""
-    head = (
-        f"Task did not end within {seconds} seconds and was left alone "
-        f"(last seen {task['lastStatus']})"
-    )
+def overdue(task: TaskState, seconds: int, trouble: str = "") -> Verdict:
+    """Return the verdict on a task that had not stopped after so many seconds.
+
+    Args:
+        task: as it was last seen.
+        seconds: how long it was waited for.
+        trouble: why it could not be stopped; '' when it was.
+    """
+    head = f"Task did not end within {seconds} seconds (last seen {task['lastStatus']}) and was "
+    head += f"asked to stop, which failed: {trouble}" if trouble else "stopped"
     return Verdict(succeeded=False, exit_code=None, sentence=_sentence(head, [], task))
+
+
+def report(verdict: Verdict, *, group: str, stream: str, lines: Sequence[str]) -> str:
+    """Return what a person reads who has only CloudFormation's console.
+
+    Args:
+        verdict: comes first.
+        group: where the container logs; '' when that is not known.
+        stream: the same.
+        lines: its last ones. When they get long, the oldest are left out.
+    """
+    if not stream:
+        return verdict.sentence
+    where = f"{verdict.sentence} Log stream {stream} of {group}"
+    kept: list[str] = []
+    room = _LOG_LIMIT
+    for line in reversed([one_line(line, _LOG_LINE_LIMIT) for line in lines]):
+        room -= len(line)
+        if room < 0:
+            break
+        kept.insert(0, line)
+    return one_line(f"{where}, last lines: {' | '.join(kept)}" if kept else f"{where}.", _ALL)
 
 
 def exit_code_meaning(code: int) -> str:
@@ -179,10 +236,7 @@ def one_line(text: str, limit: int) -> str:
 
 
 def _sentence(head: str, reasons: list[str], task: TaskState) -> str:
-    """Join verdict, reasons and task id; when it gets long, it is the reasons that are cut."""
-    tail = f" Task {task_id(task['taskArn'])}."
-    head = one_line(f"{head}.", SENTENCE_LIMIT - len(tail))
-    told = " ".join(f"{reason.strip().rstrip('.')}." for reason in reasons if reason.strip())
-    room = SENTENCE_LIMIT - len(head) - len(tail) - 1
-    detail = f" {one_line(told, room)}" if told and room > len("...") else ""
-    return f"{head}{detail}{tail}"
+    """Join verdict, reasons and task id."""
+    told = [one_line(reason.strip().rstrip("."), _REASON_LIMIT) for reason in reasons]
+    parts = [one_line(head, _REASON_LIMIT), *told, f"Task {task_id(task['taskArn'])}"]
+    return " ".join(f"{part}." for part in parts if part)

@@ -25,22 +25,38 @@ _CONFIG = Config(
     user_agent_extra="ecs-ops",
 )
 
+# What botocore itself tries again (`botocore.retries.standard`), and what services call a 5xx.
 _TRANSIENT_CODES = frozenset(
     {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "InternalError",
         "InternalFailure",
         "InternalServerError",
         "InternalServerException",
+        "InternalServiceError",
+        "InternalServiceException",
+        "KMSThrottling",
+        "KmsThrottled",
         "LimitExceededException",
+        "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
         "RequestTimeout",
+        "RequestTimeoutException",
         "ServerException",
+        "ServiceException",
         "ServiceUnavailable",
         "ServiceUnavailableException",
+        "SlowDown",
+        "Throttled",
+        "ThrottledException",
         "Throttling",
         "ThrottlingException",
-        "ThrottledException",
         "TooManyRequestsException",
+        "TransactionInProgressException",
     }
 )
 _NOT_FOUND_CODES = frozenset(
@@ -48,12 +64,20 @@ _NOT_FOUND_CODES = frozenset(
 )
 _CONFLICT_CODES = frozenset({"ConflictException"})
 _SERVER_ERROR = 500
+_TOO_MANY = 429
 
 
 @cache
-def client(service: str) -> Any:
-    """Return the function's client of this service: made on first use, kept while warm."""
-    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload]
+def client(service: str, region: str = "") -> Any:
+    """Return the function's client of this service: made on first use, kept while warm.
+
+    Args:
+        service: as boto3 calls it.
+        region: '' for the function's own.
+    """
+    return boto3.client(  # type: ignore[call-overload]
+        service, region_name=region or None, config=_CONFIG
+    )
 
 
 @contextmanager
@@ -61,7 +85,7 @@ def aws_errors(operation: str) -> Iterator[None]:
     """Turn what botocore raises inside into the types of `ecs_ops.errors`.
 
     Raises:
-        Transient: throttled, a 5xx, or no answer at all.
+        Transient: throttled, a 429, a 5xx, or no answer at all.
         NotFound: a cluster, service, table or stack that is not there.
         Conflict: one client token with two different requests.
         AwsFailure: anything else; `code` is the service's own.
@@ -73,7 +97,7 @@ def aws_errors(operation: str) -> Iterator[None]:
         message = error.response["Error"].get("Message", "")
         text = f"{operation} failed: {code}: {message}"
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _TRANSIENT_CODES or status >= _SERVER_ERROR:
+        if code in _TRANSIENT_CODES or status == _TOO_MANY or status >= _SERVER_ERROR:
             raise Transient(text) from error
         if code in _NOT_FOUND_CODES:
             raise NotFound(text) from error

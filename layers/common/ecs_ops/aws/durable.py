@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
+from aws_durable_execution_sdk_python import state
 from aws_durable_execution_sdk_python.config import Duration, StepConfig
 from aws_durable_execution_sdk_python.retries import RetryStrategyConfig, create_retry_strategy
 from aws_durable_execution_sdk_python.waits import WaitForConditionConfig, WaitForConditionDecision
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
     from aws_durable_execution_sdk_python import DurableContext
     from aws_durable_execution_sdk_python.types import WaitForConditionCheckContext
+
+# At the end of an invocation the SDK's checkpoint thread notices only by this poll that it is to
+# stop. Its own 0.1 s was half of what a look at a task was billed. See docs/decisions.md.
+state._STOP_SIGNAL_POLL_SECONDS = 0.005  # noqa: SLF001 - there is no setting
 
 # Transient again after six attempts, about half a minute apart in all, is not a hiccup any more.
 # Everything else fails at once: the SDK's default would try a refused request six times.
@@ -41,6 +46,22 @@ RETRY_TRANSIENT = StepConfig(
         )
     )
 )
+
+# Seconds between attempts.
+_LONGEST_PAUSE = 20
+
+
+class GaveUp(EcsOpsError):
+    """An operation did not succeed; the text says for a person why."""
+
+
+class _Attempt[T](TypedDict):
+    """What one attempt leaves; stored by the SDK as JSON."""
+
+    value: T | None
+    why: str
+    """What went wrong; '' when nothing did."""
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +158,52 @@ def wait_until[T](
         poll, WaitForConditionConfig(wait_strategy=strategy, initial_state=first), name=name
     )
     return Waited(seen=last["seen"], met=last["met"])
+
+
+def attempt[T](
+    context: DurableContext,
+    name: str,
+    func: Callable[[], T],
+    *,
+    deadline: float,
+    hide: Callable[[str], str] = str,
+    clock: Callable[[], float] = time.time,
+) -> T:
+    """Run `func` once and store its result; on Transient again, for as long as there is time.
+
+    Unlike `run_step` it lets nothing raise inside the operation: the SDK logs such an exception
+    as it is, and what AWS says may repeat what it was sent.
+
+    Args:
+        context: of the durable handler.
+        name: of the operation in the execution's history.
+        func: returns JSON. It runs at least once, so its effects need an identity of their own.
+        deadline: epoch seconds, from a step.
+        hide: takes what is secret out of an error's text, before it is stored.
+        clock: epoch seconds.
+
+    Raises:
+        GaveUp: `func` raised, and the deadline has come or a retry would not mend it.
+    """
+
+    def check(_last: _Attempt[T] | None) -> _Attempt[T]:
+        try:
+            return {"value": func(), "why": "", "again": False}
+        except Exception as error:  # noqa: BLE001 - told below, without what is secret
+            why = hide(explain(error)) or type(error).__name__
+            return {"value": None, "why": why, "again": isinstance(error, Transient)}
+
+    waited = wait_until(
+        context,
+        name,
+        check,
+        lambda seen: not seen["again"],
+        deadline=deadline,
+        max_delay=_LONGEST_PAUSE,
+        clock=clock,
+    )
+    seen = cast("_Attempt[T]", waited.seen)
+    if seen["why"]:
+        context.logger.warning("%s: %s", name, seen["why"])
+        raise GaveUp(seen["why"])
+    return cast("T", seen["value"])

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from ecs_ops.aws.clients import aws_errors
-from ecs_ops.errors import AwsFailure, NotFound, Transient
+from ecs_ops.errors import AwsFailure, EcsOpsError, NotFound, Transient
 from ecs_ops.task_request import ContainerDefinition
 
 if TYPE_CHECKING:
@@ -18,10 +18,24 @@ if TYPE_CHECKING:
         ContainerTypeDef,
         FailureTypeDef,
         RunTaskRequestTypeDef,
+        ServiceTypeDef,
         TaskTypeDef,
     )
 
+    from ecs_ops.task_request import ServicePlacement
     from ecs_ops.verdict import ContainerState, TaskState
+
+# What a failure of RunTask says when the same call may succeed in a while. The rest - no instance
+# has an attribute, the cluster is inactive - is for a person to mend.
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
+_FOR_WANT_OF = ("agent", "capacity is unavailable", "limit", "resource:", "throttl", "try again")
+
+_DESCRIBED_AT_ONCE = 100
+_STOP_REASON_LIMIT = 255
+
+
+class NotPlaced(Transient):
+    """ECS took the call and placed nothing, for want of capacity: there certainly is no task."""
 
 
 class EcsTasks:
@@ -34,14 +48,14 @@ class EcsTasks:
         """Start one task and return it as it began.
 
         Raises:
-            Transient: also when ECS answered 200 with `failures[]` and no task. It then placed
-                nothing, for want of capacity or of an instance that fits, and may do so later.
+            NotPlaced: ECS answered 200 with `failures[]` and no task, but may place one later.
+            AwsFailure: also when it did so for a reason that no retry mends.
             Conflict: the client token belongs to a task with other arguments.
         """
         with aws_errors("RunTask"):
             answer = self._ecs.run_task(**arguments)
         if not answer["tasks"]:
-            raise Transient(f"RunTask placed no task: {_reasons(answer['failures'])}")
+            raise _no_task(answer["failures"])
         return _task_state(answer["tasks"][0])
 
     def describe(self, cluster: str, task_arn: str) -> TaskState | None:
@@ -60,6 +74,49 @@ class EcsTasks:
         if other:
             raise AwsFailure("DescribeTasks", other[0].get("reason", ""), _reasons(other))
         return None
+
+    def stop(self, cluster: str, task_arn: str, reason: str) -> None:
+        """Ask the task to stop: SIGTERM, and after its stop timeout SIGKILL.
+
+        Asking again, or of a task that has stopped, changes nothing.
+        """
+        with aws_errors("StopTask"):
+            self._ecs.stop_task(cluster=cluster, task=task_arn, reason=reason[:_STOP_REASON_LIMIT])
+
+    def running(self, cluster: str, origin: str) -> list[TaskState]:
+        """Return the tasks of the cluster whose `startedBy` is `origin` and that are to run."""
+        arns: list[str] = []
+        with aws_errors("ListTasks"):
+            # ECS takes no other filter beside startedBy; it lists what is not to stop.
+            for page in self._ecs.get_paginator("list_tasks").paginate(
+                cluster=cluster, startedBy=origin
+            ):
+                arns += page["taskArns"]
+        found: list[TaskState] = []
+        for start in range(0, len(arns), _DESCRIBED_AT_ONCE):
+            with aws_errors("DescribeTasks"):
+                answer = self._ecs.describe_tasks(
+                    cluster=cluster, tasks=arns[start : start + _DESCRIBED_AT_ONCE]
+                )
+            found += [
+                _task_state(task)
+                for task in answer["tasks"]
+                if task.get("startedBy") == origin and task.get("lastStatus") != "STOPPED"
+            ]
+        return found
+
+    def placement(self, cluster: str, service: str) -> ServicePlacement:
+        """Return where a service (name or ARN) of the cluster runs its tasks.
+
+        Raises:
+            NotFound: there is no such cluster, or no such service that is active.
+        """
+        with aws_errors("DescribeServices"):
+            answer = self._ecs.describe_services(cluster=cluster, services=[service])
+        active = [one for one in answer["services"] if one.get("status") == "ACTIVE"]
+        if not active:
+            raise NotFound(f"there is no active service {service} in cluster {cluster}")
+        return _placement(active[0])
 
     def containers(self, task_definition: str) -> tuple[ContainerDefinition, ...]:
         """Return the containers of a task definition: family, family:revision or ARN.
@@ -91,6 +148,8 @@ def _task_state(task: TaskTypeDef) -> TaskState:
         state["stopCode"] = stop_code
     if reason := task.get("stoppedReason"):
         state["stoppedReason"] = reason
+    if created_at := task.get("createdAt"):
+        state["createdAt"] = _utc(created_at)
     if started_at := task.get("startedAt"):
         state["startedAt"] = _utc(started_at)
     if stopped_at := task.get("stoppedAt"):
@@ -115,7 +174,30 @@ def _container(definition: ContainerDefinitionOutputTypeDef) -> ContainerDefinit
         essential=definition.get("essential", True),
         log_group=options.get("awslogs-group", ""),
         log_stream_prefix=options.get("awslogs-stream-prefix", ""),
+        log_region=options.get("awslogs-region", ""),
     )
+
+
+def _placement(service: ServiceTypeDef) -> ServicePlacement:
+    placement: ServicePlacement = {}
+    if launch_type := service.get("launchType"):
+        placement["launchType"] = launch_type
+    if strategy := service.get("capacityProviderStrategy"):
+        placement["capacityProviderStrategy"] = strategy
+        # ECS fills in a launch type beside a strategy, and RunTask takes only one of the two.
+        placement.pop("launchType", None)
+    if version := service.get("platformVersion"):
+        placement["platformVersion"] = version
+    if awsvpc := service.get("networkConfiguration", {}).get("awsvpcConfiguration"):
+        placement["awsvpcConfiguration"] = awsvpc
+    return placement
+
+
+def _no_task(failures: list[FailureTypeDef]) -> EcsOpsError:
+    told = _reasons(failures)
+    if not failures or any(want in told.lower() for want in _FOR_WANT_OF):
+        return NotPlaced(f"RunTask placed no task: {told}")
+    return AwsFailure("RunTask", failures[0].get("reason", ""), f"no task was placed: {told}")
 
 
 def _utc(moment: datetime) -> str:

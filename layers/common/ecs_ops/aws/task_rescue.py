@@ -1,0 +1,121 @@
+"""Answers for an execution that cannot: it failed, was stopped by an operator, or timed out.
+
+None of the three runs any code of ours in that execution. Lambda tells EventBridge, a rule brings
+the event back to the same function, and a new execution does what is left: stop the task, and tell
+CloudFormation, which would wait for the rest of its hour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ecs_ops.aws.durable import GaveUp, attempt, run_step
+from ecs_ops.aws.task_run import moment, stop_tasks
+from ecs_ops.custom_resource import CustomResourceRequest, attributes, work_of
+from ecs_ops.errors import EcsOpsError, InvalidRequest, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aws_durable_execution_sdk_python import DurableContext
+
+    from ecs_ops.aws.ended_execution import EndedExecution
+    from ecs_ops.aws.task_run import Outside
+    from ecs_ops.custom_resource import Answer
+
+# Seconds. CloudFormation may have a minute left, or most of an hour; an answer that comes too late
+# does no harm, and one that waits for ECS does.
+_PATIENCE_WITH_ECS = 15
+_PATIENCE_WITH_ANSWER = 900
+
+_ENDED = {"STOPPED": "was stopped by an operator", "TIMED_OUT": "timed out", "FAILED": "failed"}
+
+
+def rescue(
+    event: Mapping[str, Any],
+    context: DurableContext,
+    outside: Outside,
+    find: Callable[[], EndedExecution | None],
+) -> Answer | None:
+    """Stop the task of an execution that ended without an answer, and answer in its place.
+
+    Args:
+        event: the status change.
+        context: of the durable handler.
+        outside: where tasks run and answers go.
+        find: reads what the ended execution was given; None when that is nobody's to answer.
+
+    Returns:
+        The answer; None when nobody waits for one.
+
+    Raises:
+        GaveUp: CloudFormation could not be told.
+    """
+    since = event["detail"].get("startTimestamp")
+    began = run_step(context, "begin", outside.clock)
+
+    def stop() -> list[str]:
+        request = _request_of(find())
+        if request is None:
+            return []
+        try:
+            return stop_tasks(
+                request,
+                outside.tasks,
+                origin=request.own_origin,
+                since=moment(since) if since else 0,
+                reason="Custom::ECSRunTask: its execution has ended",
+            )
+        except EcsOpsError as error:
+            raise _hidden(error, request) from error
+
+    try:
+        stopped = attempt(
+            context, "stop-task", stop, deadline=began + _PATIENCE_WITH_ECS, clock=outside.clock
+        )
+        told = f"Stopped: {', '.join(stopped)}." if stopped else "No task of it was running."
+    except GaveUp as error:
+        told = f"Its task could not be stopped and may still be running: {error}"
+
+    def tell() -> Answer | None:
+        ended = find()
+        request = _request_of(ended)
+        if ended is None or request is None:
+            return None
+        answer = _answer(request, ended, told)
+        try:
+            outside.answers.answer(ended.input, answer, context.lambda_context)
+        except EcsOpsError as error:
+            raise _hidden(error, request) from error
+        return answer
+
+    return attempt(
+        context, "answer", tell, deadline=began + _PATIENCE_WITH_ANSWER, clock=outside.clock
+    )
+
+
+def _request_of(ended: EndedExecution | None) -> CustomResourceRequest | None:
+    """Return the request that has no answer; None when nobody waits for one."""
+    if ended is None:
+        return None
+    try:
+        request = CustomResourceRequest.parse(ended.input)
+    except InvalidRequest:
+        return None
+    return None if request.is_test else request
+
+
+def _hidden(error: EcsOpsError, request: CustomResourceRequest) -> EcsOpsError:
+    kind = Transient if isinstance(error, Transient) else GaveUp
+    return kind(request.hide(str(error)))
+
+
+def _answer(request: CustomResourceRequest, ended: EndedExecution, told: str) -> Answer:
+    if request.request_type == "Delete" and work_of(request) is None:
+        # All that was to do was to stop what still ran.
+        return request.succeeded(attributes("Skipped"))
+    why = f": {request.hide(ended.error)}" if ended.error else ""
+    how = f"{_ENDED.get(ended.status, ended.status)}{why}".rstrip(".")
+    return request.failed(
+        f"The execution of run_task that ran the task {how}. {told} Execution {ended.arn}."
+    )
