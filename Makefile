@@ -27,8 +27,8 @@ demo: ready ## Deploy into a local AWS account and watch all four functions at w
 .PHONY: test
 test: ready ## Run the unit, integration and e2e tests.
 	$(RUN) pytest tests/unit
-	$(RUN) pytest tests/integration
-	$(RUN) pytest tests/e2e --numprocesses 2 --dist loadfile
+	$(RUN) pytest tests/integration --numprocesses 2
+	$(RUN) pytest tests/e2e --numprocesses 3 --dist loadfile
 
 .PHONY: bench
 bench: ready ## Measure beside other ways, print the ratios and write docs/benchmarks.md.
