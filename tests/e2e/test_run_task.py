@@ -45,6 +45,8 @@ def test_stack_rolls_back_with_the_exit_code_when_the_task_fails(
 
     assert created["StackStatus"] == "ROLLBACK_COMPLETE"
     assert "exited with 3" in stack.reason("Migration")
+    # What the task wrote last, for whoever has only the console.
+    assert "applying 3 migrations" in stack.reason("Migration")
     assert len(_runs(account, stack)) == 1
 
 
