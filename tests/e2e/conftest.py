@@ -43,7 +43,7 @@ def _stack(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many cells the fault matrix of run_task had (issue 3)."""
+    """Say how many cells the fault matrix of run_task had."""
     reports = [
         report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)
     ]

@@ -15,22 +15,13 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from tests.e2e.faults import ANSWER, REQUEST, Faults
 from tests.e2e.stacks import UserStack
+from tests.sandbox.stack import trust
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.e2e.sandbox.conftest import Cluster
     from tests.sandbox.account import Account
 
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 # Answers CloudFormation, trying three times; asks S3 for a bucket when anybody else calls.
 _CODE = """
 import json, os, urllib.error, urllib.request
@@ -62,7 +53,7 @@ def function(account: Account) -> str:
     """ARN of a function that does as `_CODE` says."""
     name = f"unlucky-{uuid.uuid4().hex[:8]}"
     role = account.client("iam").create_role(
-        RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST)
+        RoleName=name, AssumeRolePolicyDocument=trust("lambda")
     )
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as code:

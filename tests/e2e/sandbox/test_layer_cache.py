@@ -8,19 +8,11 @@ import uuid
 import zipfile
 from typing import TYPE_CHECKING
 
+from tests.sandbox.stack import trust
+
 if TYPE_CHECKING:
     from tests.sandbox.account import Account
 
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
 _CODE = """
 import os, shared
 
@@ -40,7 +32,7 @@ def _archive(**files: str) -> bytes:
 def test_file_of_a_layer_is_one_when_two_functions_import_it(account: Account) -> None:
     functions, name = account.client("lambda"), f"layered-{uuid.uuid4().hex[:8]}"
     role = account.client("iam").create_role(
-        RoleName=name, AssumeRolePolicyDocument=json.dumps(_TRUST)
+        RoleName=name, AssumeRolePolicyDocument=trust("lambda")
     )
     layer = functions.publish_layer_version(
         LayerName=name, Content={"ZipFile": _archive(python__shared="VALUE = 41")}
