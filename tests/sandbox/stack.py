@@ -19,12 +19,17 @@ BUILT_TEMPLATE = REPOSITORY / ".aws-sam" / "build" / "template.yaml"
 DEMO_CLUSTER = "demo"
 DEMO_SUBNET = "subnet-demo"
 LOG_GROUP = "/ecs/demo"
-# What the account's stack is given: the launcher on, over the demo cluster.
+SEARCH_DOMAIN = "/_sandbox/search/events"
+# What the account's stack is given: the launcher on, over the demo cluster; a search domain; roles
+# and keys that a recycle may be done with.
 PARAMETERS = {
     "LauncherTaskDefinition": "demo-job",
     "LauncherCluster": DEMO_CLUSTER,
     "LauncherSubnets": DEMO_SUBNET,
     "LauncherAllowedEnvironment": "GREETING,JOB_*",
+    "RecycleRoleArns": "arn:aws:iam::000000000000:role/recycler-*",
+    "RecycleSecretArns": "arn:aws:secretsmanager:us-east-1:000000000000:secret:recycler-*",
+    "OpenSearchDomainArn": "arn:aws:es:us-east-1:000000000000:domain/events",
 }
 _ARTIFACTS = "ecs-ops-artifacts"
 
@@ -54,6 +59,7 @@ def deploy(
             "--no-progressbar",
             "--parameter-overrides",
             *(f"{key}={value}" for key, value in PARAMETERS.items()),
+            f"OpenSearchEndpoint={account.url}{SEARCH_DOMAIN}",
         ],
         _sam_env(account.env),
     )

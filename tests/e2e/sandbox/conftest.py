@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.sandbox.account import Account
 
 
@@ -49,6 +54,35 @@ class Cluster:
         answer = self.ecs.describe_tasks(cluster=self.name, tasks=[arn])
         return dict(answer["tasks"][0])
 
+    def create_service(self, definition: str, count: int, **request: Any) -> None:
+        """Create the service `web`."""
+        self.ecs.create_service(
+            cluster=self.name,
+            serviceName="web",
+            taskDefinition=definition,
+            desiredCount=count,
+            launchType="FARGATE",
+            **request,
+        )
+
+    def until_running(self, count: int) -> set[str]:
+        """Wait until so many tasks of `web` are RUNNING; return the ARNs of those it keeps."""
+        eventually(lambda: self.service()["runningCount"] == count, f"{count} tasks running")
+        return self.tasks()
+
+    def serve(self, definition: str, count: int, **request: Any) -> set[str]:
+        """Create the service `web` and wait for its tasks; return their ARNs."""
+        self.create_service(definition, count, **request)
+        return self.until_running(count)
+
+    def service(self) -> dict[str, Any]:
+        answer = self.ecs.describe_services(cluster=self.name, services=["web"])
+        return dict(answer["services"][0])
+
+    def tasks(self) -> set[str]:
+        """Return the ARNs of the tasks that the service `web` means to keep."""
+        return set(self.ecs.list_tasks(cluster=self.name, serviceName="web")["taskArns"])
+
     def until(self, arn: str, status: str) -> dict[str, Any]:
         """Wait until a task has this status; return it."""
 
@@ -62,3 +96,42 @@ class Cluster:
 @pytest.fixture
 def cluster(account: Account) -> Cluster:
     return Cluster(account)
+
+
+def allow(action: str, resource: str = "*", **condition: object) -> dict[str, Any]:
+    """Return the statement of a policy."""
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def refused(call: Callable[[], object]) -> str:
+    """Message of the AccessDenied that `call` meets; '' when it is let through."""
+    try:
+        call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {"AccessDenied", "AccessDeniedException"}:
+            raise
+        return error.response["Error"]["Message"]
+    return ""
+
+
+@pytest.fixture
+def client_as(account: Account) -> Callable[..., Any]:
+    """Return a client of a service, of a new user who has just these statements."""
+
+    def make(service: str, *statements: dict[str, Any]) -> Any:
+        iam, name = account.client("iam"), f"user-{uuid.uuid4().hex[:8]}"
+        iam.create_user(UserName=name)
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return boto3.client(
+            service,  # type: ignore[call-overload]
+            aws_access_key_id=key["AccessKeyId"],
+            aws_secret_access_key=key["SecretAccessKey"],
+            region_name=account.env["AWS_REGION"],
+            endpoint_url=account.url,
+            verify=str(account.ca_bundle),
+        )
+
+    return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -40,12 +41,15 @@ def _start_task(account: Account) -> list[psutil.Process]:
 def test_one_port_of_loopback_is_open_when_it_runs(account: Account) -> None:
     server = psutil.Process(int((account.folder / "pid").read_text()))
 
-    listening = [
-        connection.laddr
-        for process in (server, *server.children(recursive=True))
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for process in (server, *server.children(recursive=True)):
+        # Another test's task may end in this moment.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            listening += [
+                connection.laddr
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            ]
 
     assert listening == [("127.0.0.1", account.port)]
 

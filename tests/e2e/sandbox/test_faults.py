@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
@@ -110,6 +111,37 @@ def test_call_is_refused_as_often_as_asked_when_it_mentions_the_name(
                 codes.append(error.response["Error"]["Code"])
 
     assert [code == "Throttling" for code in codes] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("action", "request_with"),
+    [
+        (
+            "application-autoscaling:DescribeScalableTargets",
+            {"ServiceNamespace": "ecs", "ResourceIds": ["NAME"]},
+        ),
+        ("cloudwatch:DescribeAlarms", {"AlarmNames": ["NAME"]}),
+        ("dynamodb:DescribeTable", {"TableName": "NAME"}),
+        ("elasticloadbalancing:DescribeTargetHealth", {"TargetGroupArn": "NAME"}),
+        ("sns:Publish", {"TopicArn": "NAME", "Message": "hello"}),
+        ("sts:AssumeRole", {"RoleArn": "arn:aws:iam::1:role/a", "RoleSessionName": "NAME"}),
+    ],
+)
+def test_refusal_is_understood_whatever_the_protocol_of_the_service(
+    account: Account, action: str, request_with: dict[str, Any]
+) -> None:
+    name = f"refused-{uuid.uuid4().hex[:8]}"
+    service, _, operation = action.partition(":")
+    client = account.client("elbv2" if service == "elasticloadbalancing" else service)
+
+    with Faults(account, name) as faults:
+        faults.refuse(action, "OutOfLuck")
+        with pytest.raises(ClientError) as refusal:
+            getattr(client, xform_name(operation))(
+                **json.loads(json.dumps(request_with).replace("NAME", name))
+            )
+
+    assert refusal.value.response["Error"]["Code"] == "OutOfLuck"
 
 
 def test_others_are_served_when_one_is_refused(account: Account, cluster: Cluster) -> None:

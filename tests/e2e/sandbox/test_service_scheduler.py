@@ -63,9 +63,37 @@ def test_scheduler_stops_a_task_when_the_service_shrinks(cluster: Cluster) -> No
     assert cluster.until(stopped, "STOPPED")["stopCode"] == "ServiceSchedulerInitiated"
 
 
+@pytest.mark.usefixtures("service")
+def test_no_other_task_is_stopped_when_the_service_shrinks_by_one_that_ends(
+    cluster: Cluster,
+) -> None:
+    victim, kept = sorted(_arns(cluster))
+
+    cluster.ecs.stop_task(cluster=cluster.name, task=victim)
+    cluster.ecs.update_service(cluster=cluster.name, service="web", desiredCount=1)
+
+    cluster.until(victim, "STOPPED")
+    assert _arns(cluster) == {kept}
+
+
 def test_tasks_are_started_by_their_deployment_when_the_service_starts_them(
     cluster: Cluster, service: dict[str, Any]
 ) -> None:
     started_by = {cluster.task(arn)["startedBy"] for arn in _arns(cluster)}
 
     assert started_by == {service["deployments"][0]["id"]}
+
+
+def test_tasks_are_spread_over_zones_when_the_service_has_several_subnets(
+    cluster: Cluster,
+) -> None:
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-1", "subnet-2"]}}
+    tasks = cluster.serve(cluster.define("sleep 60"), 3, networkConfiguration=network)
+    zones = {arn: cluster.task(arn)["availabilityZone"] for arn in tasks}
+    victim = next(arn for arn, zone in zones.items() if zone == "us-east-1b")
+
+    cluster.ecs.stop_task(cluster=cluster.name, task=victim)
+    (new,) = eventually(lambda: cluster.tasks() - tasks, "the replacement")
+
+    assert sorted(zones.values()) == ["us-east-1a", "us-east-1a", "us-east-1b"]
+    assert cluster.task(new)["availabilityZone"] == "us-east-1b"

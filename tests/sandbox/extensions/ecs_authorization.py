@@ -20,6 +20,8 @@ from ministack.services import ecs
 _AUTHORIZED_ON = {
     "StopTask": ("task", "task"),
     "DescribeTasks": ("tasks", "task"),
+    "GetTaskProtection": ("tasks", "task"),
+    "UpdateTaskProtection": ("tasks", "task"),
     "DescribeServices": ("services", "service"),
     "UpdateService": ("service", "service"),
     "DeleteService": ("service", "service"),

@@ -30,7 +30,6 @@ from urllib.parse import unquote
 from hypercorn.protocol.http_stream import HTTPStream
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-from ministack.core.responses import error_response_json, error_response_xml
 from ministack.services import ecs, lambda_durable, lambda_svc
 from ministack.services.cloudformation import custom_resource
 
@@ -145,11 +144,21 @@ def _call(method: str, path: str, headers: Json, body: bytes, query: Json) -> _C
     return _Call(str(action), text, caller, checkpointed)
 
 
-def _refusal(rule: Rule) -> Response:
-    is_query = rule.action.startswith("cloudformation:")
-    answer = error_response_xml if is_query else error_response_json
-    refusal: Response = answer(rule.code, "as the test asked for", rule.status)
-    return refusal
+def _refusal(rule: Rule, request: tuple[Any, ...]) -> Response:
+    method, path, headers, body, query = request[:5]
+    routing = app._routing_params(method, path, headers, body, query)
+    service = app.detect_service(method, path, headers, routing)
+    # Every service has its own way to say so: JSON, XML or CBOR.
+    _, told, text = iam_actions.access_denied_response(
+        service,
+        rule.action,
+        "",
+        "",
+        error_code=rule.code,
+        message="as the test asked for",
+        headers=headers,
+    )
+    return rule.status, told, text
 
 
 def _lost() -> Response:
@@ -169,7 +178,7 @@ def _kill(about: str) -> None:
 
 async def _suffer(rule: Rule, go_on: Any, request: tuple[Any, ...]) -> Response:
     if rule.fault == "refuse":
-        return _refusal(rule)
+        return _refusal(rule, request)
     if rule.fault == "answer":
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(rule.body).encode()
     if rule.fault == "kill before":

@@ -69,11 +69,12 @@ class Container:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.id = uuid.uuid4().hex
         self._scratch = tempfile.TemporaryDirectory(prefix="container-")
+        self._environment = {"PATH": _PATH, "HOME": self._scratch.name, **environment}
         try:
             self._process = subprocess.Popen(
                 command,
                 cwd=self._scratch.name,
-                env={"PATH": _PATH, "HOME": self._scratch.name, **environment},
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -103,6 +104,31 @@ class Container:
         """Every line from the first; with `follow`, also those still to come."""
         lines = self._follow() if follow else iter(list(self._lines))
         return lines if stream else b"".join(lines)
+
+    def run_inside(self, command: Sequence[str], timeout: float) -> int | None:
+        """Run a command where the container runs; None when it did not end in time, or begin."""
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=self._scratch.name,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            return None
+        GUARDIANS[0].tell("+", process.pid)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return None
+        finally:
+            GUARDIANS[0].tell("-", process.pid)
 
     def stop(self, timeout: float = 10) -> None:
         """SIGTERM, and SIGKILL for what is left after `timeout` seconds."""

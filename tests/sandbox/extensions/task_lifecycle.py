@@ -60,6 +60,8 @@ def _finish_stop(task: dict[str, Any], account: str, region: str) -> None:
         # The agent needs a moment to hear of it: until then the task still counts as running.
         time.sleep(STOP_SECONDS / 2)
         _enter(task, "DEACTIVATING")
+        # Its targets are deregistered now; whoever does that says how long they drain.
+        time.sleep(max(0, task.get("_drains_until", 0) - time.time()))
         _enter(task, "STOPPING")
         _stop_containers(task)
         task["executionStoppedAt"] = ecs._iso()
