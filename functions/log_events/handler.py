@@ -1,7 +1,9 @@
-"""Records every ECS event in the event table.
+"""Records every ECS event in the event table, and says once when a task failed.
 
-Trigger: SQS, fed by the EventBridge rule `source: aws.ecs`; partial batch failures.
-Permissions: dynamodb:BatchWriteItem on the table.
+Trigger: SQS, fed by the EventBridge rule `source: aws.ecs`; partial batch failures. A second queue
+brings the same events for OpenSearch, when there is one.
+Permissions: dynamodb:BatchWriteItem and PutItem on the table, dynamodb:Query on its indexes,
+sns:Publish on the alert topic, ecs:DescribeTaskDefinition, es:ESHttpPost on the domain.
 Try it: events/log_events/*.json
 """
 
@@ -9,51 +11,78 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
+from collections import Counter
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
 from ecs_ops.aws.clients import client
-from ecs_ops.aws.event_table import EventTable, key_of
+from ecs_ops.aws.ecs_tasks import EcsTasks
+from ecs_ops.aws.event_log import EventLog
+from ecs_ops.aws.event_table import EventTable
+from ecs_ops.aws.search_index import SearchIndex
+from ecs_ops.aws.task_alerts import TaskAlerts
 from ecs_ops.errors import InvalidRequest
-from ecs_ops.event_record import read_event, record_of
+from ecs_ops.event_record import read_event
 from ecs_ops.settings import LogEventsSettings
 
 if TYPE_CHECKING:
-    from ecs_ops.event_record import EventRecord
+    from collections.abc import Sequence
 
-# Left for the answer. A write that begins with less than this may not come back in time.
+    from ecs_ops.event_record import EcsEvent
+
+# Left for the answer. A call that begins with less than this may not come back in time.
 _SECONDS_FOR_THE_ANSWER = 10.0
 
 
 @cache
-def _wiring() -> tuple[LogEventsSettings, EventTable, Logger]:
+def _wiring() -> tuple[LogEventsSettings, EventLog, SearchIndex, Logger]:
     settings = LogEventsSettings.from_env(os.environ)
-    return settings, EventTable(client("dynamodb"), settings.table_name), Logger()
+    dynamodb = client("dynamodb")
+    log = EventLog(
+        EventTable(dynamodb, settings.table_name),
+        TaskAlerts(dynamodb, settings.table_name, partial(client, "sns"), settings.alert_topic_arn),
+        lambda: EcsTasks(client("ecs")),
+        retention_days=settings.retention_days,
+        clusters=settings.cluster_arns,
+    )
+    search = SearchIndex(settings.opensearch_endpoint, os.environ.get("AWS_REGION", ""))
+    return settings, log, search, Logger()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Write a batch; only messages that were not recorded go back to the queue."""
-    settings, table, logger = _wiring()
-    records: dict[str, EventRecord] = {}
-    failed: list[str] = []
-    for message in event["Records"]:
-        try:
-            records[message["messageId"]] = record_of(
-                read_event(message["body"]),
-                retention_days=settings.retention_days,
-                now=int(time.time()),
-            )
-        except InvalidRequest as error:
-            logger.warning("Not an event: %s", error, extra={"message_id": message["messageId"]})
-            failed.append(message["messageId"])
+    """Keep a batch; only messages that are not done with go back to their queue."""
+    settings, log, search, logger = _wiring()
+    messages = event["Records"]
+    events = _read(messages)
+    failed = {message["messageId"] for message in messages} - events.keys()
 
     def time_left() -> float:
         seconds: float = context.get_remaining_time_in_millis() / 1000
         return seconds - _SECONDS_FOR_THE_ANSWER
 
-    unwritten = table.write(records.values(), time_left=time_left)
-    failed += [message_id for message_id, record in records.items() if key_of(record) in unwritten]
-    logger.info("Batch done", extra={"messages": len(event["Records"]), "failed": len(failed)})
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+    # A batch comes from one queue.
+    if messages[0]["eventSourceARN"] == settings.search_queue_arn:
+        refused = search.index(events, time_left=time_left)
+        if refused:
+            logger.error("Not indexed", extra={"errors": Counter(refused.values())})
+        failed |= refused.keys()
+    else:
+        failed |= log.keep(events, now=int(time.time()), time_left=time_left)
+    logger.info("Batch done", extra={"messages": len(messages), "failed": len(failed)})
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
+
+
+def _read(messages: Sequence[dict[str, Any]]) -> dict[str, EcsEvent]:
+    """Return the event of each message that holds one."""
+    settings, _, _, logger = _wiring()
+    events = {}
+    for message in messages:
+        try:
+            events[message["messageId"]] = read_event(
+                message["body"], mask_environment=settings.mask_environment
+            )
+        except InvalidRequest as error:
+            logger.warning("Not an event: %s", error, extra={"message_id": message["messageId"]})
+    return events

@@ -5,8 +5,8 @@ arrive at least once and in any order, and AWS adds detail types and fields as i
 record is a function of its event alone, the same event always overwrites itself, and what is
 unknown is kept with what all events have in common.
 
-Values of environment variables often are secrets. They are masked when the event is read: nothing
-after `read_event` can store or log them.
+Values of environment variables often are secrets. Unless told otherwise, `read_event` masks them:
+nothing after it can store, send or log them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
 from ecs_ops.errors import InvalidRequest
+from ecs_ops.verdict import ENDED_BY_ECS, exit_code_meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 MASK: Final = "***"
 _DAY: Final = 86_400
 _SUMMARY_LENGTH: Final = 300
+# Characters of an attribute. ECS's own reasons are shorter; what is longer is in the event.
+_TEXT_LENGTH: Final = 2_000
+# Bytes of the compressed event. An item may have 400 KB, of which the attributes need a few.
+_EVENT_SIZE: Final = 350_000
+_TASK_ID_SHOWN: Final = 8
 
 # A task's own fields that are kept under the name ECS gives them.
 _COPIED: Final = (
@@ -48,6 +54,10 @@ _COPIED: Final = (
 _FAILING_STOP_CODES: Final = frozenset(
     {"TaskFailedToStart", "SpotInterruption", "TerminationNotice", "InfrastructureHealth"}
 )
+# The scheduler of a service stops tasks to scale in and to deploy, and those that fail their health
+# checks. Only the text of the reason tells them apart: "Task failed ELB health checks in (…)".
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
+_UNHEALTHY: Final = "Task failed "
 
 
 class EventRecord(TypedDict):
@@ -64,7 +74,9 @@ class EventRecord(TypedDict):
     summary: str
     """One line for a person."""
     event: bytes
-    """The whole event as JSON, its environment values masked, gzip."""
+    """The whole event as JSON, gzip; environment values are masked unless told otherwise."""
+    omitted: NotRequired[list[str]]
+    """What `event` lacks because it would not fit: `detail.containers`, for example."""
     clusterArn: NotRequired[str]
     taskArn: NotRequired[str]
     taskDefinitionArn: NotRequired[str]
@@ -94,7 +106,7 @@ class EventRecord(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class EcsEvent:
-    """An event in EventBridge's envelope, checked, with its environment values masked."""
+    """An event in EventBridge's envelope, checked."""
 
     id: str
     time: datetime
@@ -104,16 +116,26 @@ class EcsEvent:
     detail: Mapping[str, Any]
     envelope: Mapping[str, Any]
     """The whole event, `detail` included."""
+    text: str
+    """The whole event as JSON: as it came, or with its environment values masked."""
 
 
-def read_event(text: str) -> EcsEvent:
+def read_event(text: str, *, mask_environment: bool = True) -> EcsEvent:
     """Read one event as EventBridge delivers it.
+
+    Args:
+        text: JSON.
+        mask_environment: whether the values of environment variables are replaced.
 
     Raises:
         InvalidRequest: not JSON, or not an event. Its text never quotes what was sent.
     """
     try:
-        envelope = _masked(json.loads(text))
+        envelope = json.loads(text)
+        # Most events hold no environment. In JSON its name is plain, or has escapes in it.
+        if mask_environment and ("environment" in text or "\\u" in text):
+            envelope = _masked(envelope)
+            text = _json(envelope)
     except ValueError as error:
         raise InvalidRequest("body", "must be an event as JSON") from error
     except RecursionError as error:
@@ -130,37 +152,54 @@ def read_event(text: str) -> EcsEvent:
         resource=_resource(envelope, detail),
         detail=detail,
         envelope=envelope,
+        text=text,
     )
 
 
-def record_of(event: EcsEvent, *, retention_days: int, now: int) -> EventRecord:
+def record_of(
+    event: EcsEvent,
+    *,
+    retention_days: int,
+    now: int,
+    essential: Collection[str] | None = None,
+) -> EventRecord:
     """Return what the table keeps of this event.
 
     Args:
         event: from `read_event`.
         retention_days: how long a record is kept, counted from when the event happened.
         now: epoch seconds. Matters only to an event that is older than its retention.
+        essential: see `is_failure`.
     """
-    detail = event.detail
     time = event.time.isoformat(timespec="seconds").replace("+00:00", "Z")
-    version = _integer(detail.get("version"))
+    packed, omitted = _packed(event)
     record = EventRecord(
         resourceArn=event.resource,
-        eventKey=f"{time}#{version or 0:010d}#{event.id}",
+        eventKey=f"{time}#{_integer(event.detail.get('version')) or 0:010d}#{event.id}",
         ttl=_ttl(int(event.time.timestamp()), retention_days, now),
         detailType=event.detail_type,
         time=time,
         summary=_one_line(_summary(event)),
-        # No file time and sorted keys: the same event gives the same bytes.
-        event=gzip.compress(
-            json.dumps(event.envelope, separators=(",", ":"), sort_keys=True).encode(), mtime=0
-        ),
+        event=packed,
     )
+    if omitted:
+        record["omitted"] = omitted
+    _add_readable(record, event)
+    if is_failure(event.detail, essential):
+        record["outcome"] = "failed"
+        if cluster := record.get("clusterArn"):
+            record["failedClusterArn"] = cluster
+    return record
+
+
+def _add_readable(record: EventRecord, event: EcsEvent) -> None:
+    """Add those attributes that not every event has."""
+    detail = event.detail
     # An empty string is no key of an index, and says nothing anyway.
     for name in _COPIED:
         if isinstance(text := detail.get(name), str) and text:
-            record[name] = text
-    if version is not None:
+            record[name] = text[:_TEXT_LENGTH]
+    if (version := _integer(detail.get("version"))) is not None:
         record["version"] = version
     if family := _family(detail):
         record["family"] = family
@@ -170,11 +209,6 @@ def record_of(event: EcsEvent, *, retention_days: int, now: int) -> EventRecord:
         record["clusterArn"] = cluster
     if codes := exit_codes(detail):
         record["exitCodes"] = codes
-    if is_failure(detail):
-        record["outcome"] = "failed"
-        if cluster:
-            record["failedClusterArn"] = cluster
-    return record
 
 
 def exit_codes(detail: Mapping[str, Any]) -> dict[str, int]:
@@ -187,17 +221,100 @@ def exit_codes(detail: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def is_failure(detail: Mapping[str, Any]) -> bool:
+def is_failure(detail: Mapping[str, Any], essential: Collection[str] | None = None) -> bool:
     """Tell whether a task's event says that the task failed.
 
-    A task somebody or the service's scheduler stopped did not fail, whatever code its containers
-    exit with on SIGTERM. A task that never started has no exit code at all, and did.
+    It failed when it could not start, when an essential container ended with a code other than 0,
+    when its host or its capacity was taken away, or when it failed its health checks. A task that
+    somebody stopped, or a service that scales in or deploys, did not, whatever code its containers
+    exit with on SIGTERM.
+
+    Args:
+        detail: of a task state change.
+        essential: names of the containers that decide. None: all of them, for an event does not
+            say which are essential. It matters only where `containers_disagree`.
     """
     if detail.get("lastStatus") != "STOPPED":
         return False
-    if detail.get("stopCode") == "EssentialContainerExited":
-        return any(code != 0 for code in exit_codes(detail).values())
-    return detail.get("stopCode") in _FAILING_STOP_CODES
+    match detail.get("stopCode"):
+        case "EssentialContainerExited":
+            return _was_to_blame(detail, essential)
+        case "ServiceSchedulerInitiated":
+            return str(detail.get("stoppedReason")).startswith(_UNHEALTHY)
+        case code:
+            return isinstance(code, str) and code in _FAILING_STOP_CODES
+
+
+def containers_disagree(detail: Mapping[str, Any]) -> bool:
+    """Tell whether it takes the task definition to judge this task.
+
+    That is so when one container ended well and another did not: a job that is done while its
+    sidecar dies on SIGTERM has succeeded, a job that dies while its sidecar ends well has failed.
+    """
+    if (
+        detail.get("lastStatus") != "STOPPED"
+        or detail.get("stopCode") != "EssentialContainerExited"
+    ):
+        return False
+    codes = {_integer(container.get("exitCode")) for container in _dicts(detail.get("containers"))}
+    return 0 in codes and len(codes) > 1
+
+
+def is_past_retention(event: EcsEvent, *, retention_days: int, now: int) -> bool:
+    """Tell whether the log would have dropped this event by now: it is a replay, or a sample."""
+    return int(event.time.timestamp()) + retention_days * _DAY <= now
+
+
+def _was_to_blame(detail: Mapping[str, Any], essential: Collection[str] | None) -> bool:
+    """Tell whether one of the containers is to blame that a task ended which ended by itself.
+
+    When an essential container ends, ECS ends the others by a signal, and theirs is not the
+    blame: not as long as one ended well, and nothing (out of memory, for example) is said of them.
+    """
+    deciding = [
+        container
+        for container in _dicts(detail.get("containers"))
+        if essential is None or str(container.get("name")) in essential
+    ]
+    codes = [_integer(container.get("exitCode")) for container in deciding]
+    excused = {None, *ENDED_BY_ECS} if 0 in codes else {None}
+    return any(
+        code != 0 and (code not in excused or bool(container.get("reason")))
+        for code, container in zip(codes, deciding, strict=True)
+    )
+
+
+def _packed(event: EcsEvent) -> tuple[bytes, list[str]]:
+    """Return the event compressed, and the names of what was left out to make it fit.
+
+    The largest parts go first. In the place of each is written how large it was.
+    """
+    packed = _compressed(event.text)
+    if len(packed) <= _EVENT_SIZE:
+        return packed, []
+    envelope, detail = dict(event.envelope), dict(event.detail)
+    envelope["detail"] = detail
+    parts = [(detail, name, f"detail.{name}") for name in detail]
+    parts += [(envelope, name, name) for name in envelope if name != "detail"]
+    sizes = {path: len(_json(holder[name])) for holder, name, path in parts}
+    omitted = []
+    for holder, name, path in sorted(parts, key=lambda part: (-sizes[part[2]], part[2])):
+        holder[name] = f"left out: {sizes[path]} bytes"
+        omitted.append(path[:_TEXT_LENGTH])
+        packed = _compressed(_json(envelope))
+        if len(packed) <= _EVENT_SIZE:
+            break
+    return packed, omitted
+
+
+def _compressed(text: str) -> bytes:
+    """Return gzip without a file time: the same event gives the same bytes."""
+    # Half of a surrogate pair has no UTF-8. Python's escape of it is JSON's too.
+    return gzip.compress(text.encode(errors="backslashreplace"), mtime=0)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _masked(value: Any) -> Any:
@@ -318,17 +435,31 @@ def _summary(event: EcsEvent) -> str:
 
 
 def _task_summary(event: EcsEvent) -> str:
+    """`web:41 task 0a16c2d1… stopped: container app exited 137 (SIGKILL: …)`."""
     detail = event.detail
+    definition = _last_part(detail.get("taskDefinitionArn"))
+    task = f"{definition} task {_last_part(event.resource)[:_TASK_ID_SHOWN]}…".lstrip()
     status, wanted = detail.get("lastStatus"), detail.get("desiredStatus")
-    task = f"Task {_last_part(detail.get('taskDefinitionArn'))}"
-    if service := _service_name(event):
-        task += f" of service {service}"
     if status != "STOPPED":
-        return f"{task} is {status}" + (f", to be {wanted}" if wanted != status else "")
-    exits = ", ".join(f"{name} exited with {code}" for name, code in exit_codes(detail).items())
-    reason = detail.get("stoppedReason") or detail.get("stopCode") or "no reason given"
-    verb = "failed" if is_failure(detail) else "stopped"
-    return f"{task} {verb}: {reason}" + (f" ({exits})" if exits else "")
+        return f"{task} is {status}" + (f", to be {wanted}" if wanted not in (status, None) else "")
+    why = [detail.get("stoppedReason") or detail.get("stopCode")]
+    if detail.get("stopCode") == "TaskFailedToStart":
+        return f"{task} failed to start: {why[0]}"
+    if exits := ", ".join(filter(None, map(_exit, _dicts(detail.get("containers"))))):
+        # That an essential container exited, the containers themselves say better.
+        ended_by_itself = detail.get("stopCode") == "EssentialContainerExited"
+        why = [f"container {exits}"] if ended_by_itself else [*why, f"container {exits}"]
+    return f"{task} stopped: {'; '.join(str(part) for part in why if part) or 'no reason given'}"
+
+
+def _exit(container: Mapping[str, Any]) -> str:
+    """`app exited 3 (…)`; '' when there is nothing to say about this container."""
+    code, name = _integer(container.get("exitCode")), container.get("name")
+    reason = container.get("reason")
+    if code is None:
+        return f"{name} has no exit code ({reason})" if reason else ""
+    said = reason or exit_code_meaning(code)
+    return f"{name} exited {code}" + (f" ({said})" if said else "")
 
 
 def _last_part(arn: Any) -> str:

@@ -137,6 +137,8 @@ def _attribute(value: object) -> dict[str, Any]:
             return {"N": str(value)}
         case bytes():
             return {"B": value}
+        case list():
+            return {"L": [_attribute(item) for item in value]}
         case dict():
             return {"M": {name: _attribute(item) for name, item in value.items()}}
         case _:  # pragma: no cover - EventRecord has no other type

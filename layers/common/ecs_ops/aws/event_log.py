@@ -1,0 +1,118 @@
+"""Keeps ECS events: each one in the table once, and a person told once of each failed task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ecs_ops.aws.event_table import key_of
+from ecs_ops.errors import EcsOpsError
+from ecs_ops.event_record import containers_disagree, is_past_retention, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from ecs_ops.aws.ecs_tasks import EcsTasks
+    from ecs_ops.aws.event_table import EventTable
+    from ecs_ops.aws.task_alerts import TaskAlerts
+    from ecs_ops.event_record import EcsEvent, EventRecord
+
+
+class EventLog:
+    """The table, and the alerts about what is in it."""
+
+    def __init__(
+        self,
+        table: EventTable,
+        alerts: TaskAlerts,
+        tasks: Callable[[], EcsTasks],
+        *,
+        retention_days: int,
+        clusters: Collection[str] = (),
+    ) -> None:
+        """Take what the log is made of.
+
+        Args:
+            table: where the records go.
+            alerts: how people hear of a failed task.
+            tasks: makes the adapter of ECS. Few batches need it.
+            retention_days: how long a record is kept, counted from when its event happened.
+            clusters: ARNs of those whose events are kept; empty for all. An event that names no
+                cluster is kept.
+        """
+        self._table = table
+        self._alerts = alerts
+        self._tasks = tasks
+        self._retention_days = retention_days
+        self._clusters = frozenset(clusters)
+        self._essential: dict[str, frozenset[str]] = {}
+
+    def keep(
+        self, events: Mapping[str, EcsEvent], *, now: int, time_left: Callable[[], float]
+    ) -> frozenset[str]:
+        """Record the events and tell of the failed tasks among them.
+
+        Args:
+            events: by the id of the message that brought it.
+            now: epoch seconds.
+            time_left: seconds that may still be spent.
+
+        Returns:
+            Ids of the messages that are to come back, because their record is not written or
+            their alert not sent. The others are done for good.
+
+        Raises:
+            NotFound: the table is not there.
+            AwsFailure: AWS refused all of it (no permission, for example).
+        """
+        records = self._records(events, now)
+        unwritten = self._table.write(records.values(), time_left=time_left)
+        untold = self._alerts.send(
+            [
+                record
+                for message, record in records.items()
+                if key_of(record) not in unwritten
+                # Nobody wants to be woken by a replay. And whether it was told is forgotten.
+                and not is_past_retention(
+                    events[message], retention_days=self._retention_days, now=now
+                )
+            ],
+            now=now,
+            time_left=time_left,
+        )
+        return frozenset(
+            message
+            for message, record in records.items()
+            if key_of(record) in unwritten
+            or ("outcome" in record and record.get("taskArn") in untold)
+        )
+
+    def _records(self, events: Mapping[str, EcsEvent], now: int) -> dict[str, EventRecord]:
+        records = {}
+        can_ask = True
+        for message, event in events.items():
+            essential = None
+            if can_ask and containers_disagree(event.detail):
+                try:
+                    essential = self._essential_containers(event.detail.get("taskDefinitionArn"))
+                except EcsOpsError:
+                    # Then all containers decide. Once is enough: a call in vain takes its time.
+                    can_ask = False
+            record = record_of(
+                event, retention_days=self._retention_days, now=now, essential=essential
+            )
+            cluster = record.get("clusterArn")
+            if not self._clusters or cluster is None or cluster in self._clusters:
+                records[message] = record
+        return records
+
+    def _essential_containers(self, task_definition: object) -> frozenset[str] | None:
+        """Ask once for each revision: it never changes."""
+        if not isinstance(task_definition, str):
+            return None
+        if task_definition not in self._essential:
+            self._essential[task_definition] = frozenset(
+                container.name
+                for container in self._tasks().containers(task_definition)
+                if container.essential
+            )
+        return self._essential[task_definition]
