@@ -26,9 +26,16 @@ demo: ready ## Deploy into a local AWS account and watch all four functions at w
 
 .PHONY: test
 test: ready ## Run the unit, integration and e2e tests.
-	$(RUN) pytest tests/unit
+	$(RUN) pytest tests/unit --numprocesses 2
 	$(RUN) pytest tests/integration --numprocesses 2
-	$(RUN) pytest tests/e2e --numprocesses 3 --dist loadfile
+	$(RUN) pytest tests/e2e $(SLOW:%=--ignore %) --numprocesses 3 --dist loadfile
+
+# What takes long: the local account itself, and a recycler that is killed at every step.
+SLOW := tests/e2e/sandbox tests/e2e/test_recycle_service_faults.py
+
+.PHONY: test-slow
+test-slow: ready ## Run the e2e tests that take long: the local account, the recycler's bad days.
+	$(RUN) pytest $(SLOW) --numprocesses 3 --dist loadfile
 
 .PHONY: bench
 bench: ready ## Measure beside other ways, print the ratios and write docs/benchmarks.md.
@@ -61,6 +68,10 @@ build: ready ## Build what would be deployed, into .aws-sam/.
 deploy: build ## Deploy to the AWS account your credentials name; asks before it changes anything.
 	$(SAM) deploy --guided
 
+.PHONY: events
+events: ready ## Read the event log of the stack ecs-ops; filters in ARGS='--cluster demo --failed'.
+	@PYTHONPATH=layers/common $(RUN) python -m ecs_ops.events $(ARGS)
+
 .PHONY: format
 format: ready ## Format the code and mend what ruff can mend.
 	$(RUN) ruff check --fix .
@@ -69,7 +80,7 @@ format: ready ## Format the code and mend what ruff can mend.
 EXPORT := --quiet --only-group lambda --no-hashes --no-header --no-annotate
 
 .PHONY: lock
-lock: ready ## Bring the locks and the layer's requirements up to date with pyproject.toml.
+lock: | $(UV) ## Bring the locks and the layer's requirements up to date with pyproject.toml.
 	$(UV) lock
 	$(UV) lock --script tests/sandbox/serve.py
 	$(UV) export $(EXPORT) --output-file layers/common/requirements.txt

@@ -1,14 +1,18 @@
-"""Replaces a service's tasks one by one, never below strength.
+"""Replaces a service's tasks, never below strength, and always puts the service back.
 
-Trigger: an invocation or a schedule, by the alias `live`; runs as a durable execution.
-Permissions: ecs:DescribeServices, ecs:UpdateService, ecs:ListTasks, ecs:DescribeTasks,
-    ecs:StopTask.
+Trigger: an invocation or a schedule, by the alias `live`; or EventBridge, when an execution of this
+    function failed, was stopped or timed out. Runs as a durable execution.
+Permissions: those of docs/recycle-service.md on the service; its leases in DynamoDB;
+    lambda:InvokeFunction and lambda:GetDurableExecution of itself; sns:Publish; where a request or
+    a parameter names them, sts:AssumeRole and secretsmanager:GetSecretValue.
 Events: events/recycle_service/*.json
 """
 
 from __future__ import annotations
 
-from functools import cache
+import os
+import time
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from aws_durable_execution_sdk_python import durable_execution
@@ -16,24 +20,72 @@ from aws_lambda_powertools import Logger
 
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.ecs_services import EcsService
-from ecs_ops.aws.service_recycle import recycle
+from ecs_ops.aws.ended_execution import EndedExecutions, is_status_change
+from ecs_ops.aws.further_execution import FurtherExecution
+from ecs_ops.aws.recycle_lease import RecycleLease
+from ecs_ops.aws.recycle_reports import RecycleReports
+from ecs_ops.aws.recycle_rescue import rescue
+from ecs_ops.aws.service_recycle import CONTINUATION, Outside, recycle, without_continuation
+from ecs_ops.aws.sessions import clients_for
+from ecs_ops.errors import InvalidRequest
 from ecs_ops.recycle import RecycleRequest
+from ecs_ops.settings import RecycleServiceSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aws_durable_execution_sdk_python import DurableContext
 
+    from ecs_ops.aws.recycle_rescue import Rescue
     from ecs_ops.recycle import Report
 
 
 @cache
-def _logger() -> Logger:
-    return Logger()
+def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Logger]:
+    settings = RecycleServiceSettings.from_env(os.environ)
+    reports = RecycleReports(
+        partial(client, "sns"),
+        partial(client, "secretsmanager"),
+        topic_arn=settings.alert_topic_arn,
+        smtp_secret_arn=settings.smtp_secret_arn,
+        recipients=settings.report_recipients,
+        subject_prefix=settings.report_subject_prefix,
+    )
+    return settings, reports, Logger()
 
 
 @durable_execution
-def handler(event: dict[str, Any], context: DurableContext) -> Report:
+def handler(event: Any, context: DurableContext) -> Report | Rescue | None:
+    _settings, reports, logger = _wiring()
     # The context's logger says a line once, however often the handler is replayed.
-    context.set_logger(_logger())
-    request = RecycleRequest.parse(event)
-    service = EcsService(client("ecs"), request.cluster_name, request.service_name)
-    return recycle(request, context, service)
+    context.set_logger(logger)
+    if not isinstance(event, dict):
+        raise InvalidRequest("input", "must be an object")
+    if is_status_change(event):
+        find = partial(EndedExecutions(client("lambda")).read, event)
+        outside_of = partial(_outside, event, context)
+        return rescue(context, find, outside_of, reports.tell_of_rescue, time.time)
+    request = RecycleRequest.parse(without_continuation(event))
+    return recycle(request, context, _outside(event, context, request), event.get(CONTINUATION))
+
+
+def _outside(event: Mapping[str, Any], context: DurableContext, request: RecycleRequest) -> Outside:
+    settings, reports, _logger = _wiring()
+    function = context.lambda_context
+    if function is None:
+        raise RuntimeError("Lambda gives every invocation a context")
+    clients = clients_for(
+        request,
+        allowed_role_arns=settings.role_arns,
+        allowed_secret_arns=settings.secret_arns,
+        session_name=str(function.function_name),
+    )
+    further_execution = FurtherExecution(
+        partial(client, "lambda"), f"{function.function_name}:live"
+    )
+    return Outside(
+        service=EcsService(clients, request.cluster_name, request.service_name),
+        leases=RecycleLease(client("dynamodb"), settings.lease_table_name),
+        go_on=lambda name, further: further_execution.start(name, {**event, **further}),
+        tell=reports.tell,
+    )

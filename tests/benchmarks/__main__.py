@@ -8,11 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import run_task
+from tests.benchmarks import log_events, recycle_service, run_task
 from tests.benchmarks.report import document
 from tests.sandbox.account import REPOSITORY
 
-SECTIONS = {"run_task": run_task.measure}
+SECTIONS = {
+    "run_task": run_task.measure,
+    "log_events": log_events.measure,
+    "recycle_service": recycle_service.measure,
+}
 _PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
 

@@ -445,7 +445,7 @@ CELLS = [
     ),
     Cell(
         name="request is delivered again while the task runs",
-        properties=_sh("sleep 3"),
+        properties=_sh("sleep 10"),
         story=_while_it_runs(_deliver_again),
         answers=2,
         repeated=True,

@@ -2,8 +2,10 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import boto3
@@ -11,7 +13,8 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from functions.log_events.handler import handler
+from ecs_ops.aws.clients import client
+from functions.log_events.handler import _wiring, handler
 
 ROOT = Path(__file__).parents[2]
 TABLE = "ecs-ops-events"
@@ -51,8 +54,54 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("EVENT_TABLE_NAME", TABLE)
     monkeypatch.setenv("EVENT_RETENTION_DAYS", "3650")
+    monkeypatch.setenv("EVENT_MASK_ENVIRONMENT", "true")
+    monkeypatch.setenv("EVENT_CLUSTER_ARNS", "")
+    monkeypatch.setenv("OPENSEARCH_ENDPOINT", "")
+    monkeypatch.setenv("SEARCH_QUEUE_ARN", "")
+    for cached in (_wiring, client):
+        cached.cache_clear()
     with mock_aws():
+        topic = boto3.client("sns").create_topic(Name="alerts")["TopicArn"]
+        monkeypatch.setenv("ALERT_TOPIC_ARN", topic)
         yield boto3.resource("dynamodb").create_table(TableName=TABLE, **table_of_the_template())
+
+
+@pytest.fixture
+def mailbox(table: Any) -> Callable[[], list[dict[str, Any]]]:  # noqa: ARG001
+    """Return a function that takes the alerts out of a subscriber's mailbox."""
+    sqs = boto3.client("sqs")
+    queue = sqs.create_queue(QueueName="mailbox")["QueueUrl"]
+    boto3.client("sns").subscribe(
+        TopicArn=os.environ["ALERT_TOPIC_ARN"],
+        Protocol="sqs",
+        Endpoint=sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])[
+            "Attributes"
+        ]["QueueArn"],
+    )
+
+    def take() -> list[dict[str, Any]]:
+        answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+        letters = answer.get("Messages", [])
+        for letter in letters:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=letter["ReceiptHandle"])
+        return [json.loads(letter["Body"]) for letter in letters]
+
+    return take
+
+
+def records(table: Any) -> list[dict[str, Any]]:
+    """Return what a reader of the log sees: not the claims of the alerts."""
+    return [item for item in table.scan()["Items"] if not item["resourceArn"].startswith("alert#")]
+
+
+def failed_task(**exits: int) -> dict[str, Any]:
+    """Return a message about a task that ended by itself, with these containers."""
+    message: dict[str, Any] = batch("task_stopped_failed")["Records"][0]
+    event = json.loads(message["body"])
+    event["detail"]["containers"] = [
+        {"name": name, "exitCode": code} for name, code in exits.items()
+    ]
+    return message | {"body": json.dumps(event)}
 
 
 def failures(answer: dict[str, Any]) -> list[str]:
@@ -71,7 +120,7 @@ def test_every_sample_is_recorded_when_the_batch_holds_them_all(table: Any) -> N
 
     assert failures(answer) == ["not_an_event-0", "not_an_event-2"]
     # One event is in two files.
-    assert len(table.scan()["Items"]) == len(messages) - 3
+    assert len(records(table)) == len(messages) - 3
 
 
 def test_item_reads_back_when_a_task_failed(table: Any) -> None:
@@ -79,7 +128,7 @@ def test_item_reads_back_when_a_task_failed(table: Any) -> None:
 
     assert handler({"Records": [message]}, Context()) == {"batchItemFailures": []}
 
-    (item,) = table.scan()["Items"]
+    (item,) = records(table)
     assert item["exitCodes"] == {"app": 3, "log-router": 0}
     assert item["version"] == 6
     sent = json.loads(message["body"])
@@ -109,9 +158,9 @@ def test_failures_are_found_by_cluster_when_the_index_is_asked(table: Any) -> No
         ExpressionAttributeValues={":cluster": "arn:aws:ecs:us-west-2:111122223333:cluster/shop"},
     )
 
-    assert [item["summary"].partition(":")[0] for item in answer["Items"]] == [
-        "Task migrate",
-        "Task web",
+    assert [item["summary"].partition(" ")[0] for item in answer["Items"]] == [
+        "migrate:7",
+        "web:12",
     ]
 
 
@@ -138,3 +187,113 @@ def test_no_body_is_logged_when_a_message_is_no_event(
     output = capsys.readouterr()
     assert "not-a-real-secret" not in output.out + output.err
     assert table.scan()["Items"] == []
+
+
+def test_person_is_told_once_when_a_task_failed_and_its_event_comes_twice(
+    table: Any, mailbox: Callable[[], list[dict[str, Any]]]
+) -> None:
+    messages = batch("task_stopped_failed")
+
+    assert handler(messages, Context()) == {"batchItemFailures": []}
+    assert handler(messages, Context()) == {"batchItemFailures": []}
+
+    (alert,) = mailbox()
+    assert "migrate:7" in alert["Subject"]
+    assert len(records(table)) == 1
+
+
+def test_nobody_is_told_when_the_failure_is_a_replay(
+    table: Any, mailbox: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENT_RETENTION_DAYS", "1")
+
+    handler(batch("task_stopped_failed"), Context())
+
+    assert mailbox() == []
+    assert len(records(table)) == 1
+
+
+def test_message_comes_back_when_nobody_could_be_told(
+    table: Any, mailbox: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = batch("task_stopped_failed")["Records"][0]
+    other = batch("task_running")["Records"][0] | {"messageId": "other"}
+    topic = os.environ["ALERT_TOPIC_ARN"]
+    monkeypatch.setenv("ALERT_TOPIC_ARN", f"{topic}-gone")
+
+    answer = handler({"Records": [message, other]}, Context())
+
+    assert failures(answer) == [message["messageId"]]
+    assert len(records(table)) == 2
+
+    monkeypatch.setenv("ALERT_TOPIC_ARN", topic)
+    _wiring.cache_clear()
+    assert handler({"Records": [message]}, Context()) == {"batchItemFailures": []}
+    assert len(mailbox()) == 1
+
+
+@pytest.mark.parametrize(
+    ("exits", "told"),
+    [({"job": 0, "helper": 3}, 0), ({"job": 3, "helper": 0}, 1), ({"job": 137, "helper": 0}, 1)],
+)
+def test_essential_container_decides_when_two_disagree(
+    table: Any,
+    mailbox: Callable[[], list[dict[str, Any]]],
+    exits: dict[str, int],
+    told: int,
+) -> None:
+    ecs = boto3.client("ecs")
+    containers: list[Any] = [
+        {"name": "job", "image": "job", "memory": 64, "essential": True},
+        {"name": "helper", "image": "helper", "memory": 64, "essential": False},
+    ]
+    for _revision in range(7):
+        ecs.register_task_definition(family="migrate", containerDefinitions=containers)
+
+    handler({"Records": [failed_task(**exits)]}, Context())
+
+    assert len(mailbox()) == told
+    assert ("outcome" in records(table)[0]) is bool(told)
+
+
+def test_all_containers_decide_when_ecs_does_not_know_the_definition(
+    table: Any, mailbox: Callable[[], list[dict[str, Any]]]
+) -> None:
+    answer = handler({"Records": [failed_task(job=0, helper=3)]}, Context())
+
+    assert failures(answer) == []
+    assert len(mailbox()) == 1
+    assert records(table)[0]["outcome"] == "failed"
+
+
+def test_other_clusters_are_left_out_when_the_log_is_narrowed(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [
+        message | {"messageId": case}
+        for case in ("task_running", "deployment_failed", "container_instance")
+        for message in batch(case)["Records"]
+    ]
+    shop = "arn:aws:ecs:us-west-2:111122223333:cluster/shop"
+    monkeypatch.setenv("EVENT_CLUSTER_ARNS", f"{shop}-no,{shop}-neither")
+
+    assert failures(handler({"Records": messages}, Context())) == []
+    assert records(table) == []
+
+    monkeypatch.setenv("EVENT_CLUSTER_ARNS", f"{shop}-no,{shop}")
+    _wiring.cache_clear()
+    handler({"Records": messages}, Context())
+    assert len(records(table)) == 3
+
+
+def test_event_is_stored_without_its_largest_parts_when_it_is_over_400_kb(table: Any) -> None:
+    message = batch("task_running")["Records"][0]
+    event = json.loads(message["body"])
+    event["detail"]["novelty"] = Random(1).randbytes(500_000).hex()
+
+    answer = handler({"Records": [message | {"body": json.dumps(event)}]}, Context())
+
+    assert failures(answer) == []
+    (item,) = records(table)
+    assert item["omitted"] == ["detail.novelty"]
+    assert item["lastStatus"] == "RUNNING"

@@ -1,3 +1,7 @@
+"""The rules of a recycle."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import Any
 
@@ -7,34 +11,60 @@ from hypothesis import strategies as st
 
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.recycle import (
+    Changes,
     Look,
-    Plan,
     Progress,
     RecycleRequest,
     Service,
+    Sighting,
+    Strength,
     Survey,
     Task,
+    TaskSurvey,
+    check,
     in_service,
-    passed,
+    is_over,
+    plan,
+    spread,
+    strengthened,
     survey,
 )
 
-ACTIVE = Service("ACTIVE", desired_count=3, deployments=1, scheduling_strategy="REPLICA")
+ACTIVE = Service("arn:service", "ACTIVE", desired_count=3, deployment="d1", deployments=1)
 REQUEST = RecycleRequest("shop", "web")
 
 
-def task(arn: str, status: str = "RUNNING", health: str = "UNKNOWN", since: float = 0) -> Task:
-    return Task(arn, status, health, since)
+def task(name: str, since: float = 0, **changes: Any) -> Task:
+    known = Task(f"arn:task/{name}", "RUNNING", "UNKNOWN", since, "d1", "zone-1")
+    return replace(known, **changes)
 
 
-def surveyed(**changes: Any) -> Survey:
-    found = survey(ACTIVE, [task("a"), task("b"), task("c")])
-    return found | changes  # type: ignore[return-value]
+def sighting(*names: str, draining: int = 0) -> Sighting:
+    return Sighting(tuple(task(name) for name in names), draining)
+
+
+def surveyed(*tasks: Task, **changes: Any) -> Survey:
+    return survey(
+        replace(ACTIVE, **changes.pop("service", {})),
+        Sighting(tasks or (task("a"), task("b"), task("c"))),
+        **{
+            "bounds": None,
+            "protected": (),
+            "ringing": (),
+            "deregistration_delay": 0,
+            "at": 1000.0,
+            **changes,
+        },
+    )
 
 
 def progress(**changes: Any) -> Progress:
     """Return a progress at its beginning: tasks a, b and c, and a goal of 4."""
-    return Progress.begin(Plan.of(REQUEST, surveyed(**changes)))
+    return Progress(*plan(replace(REQUEST, **changes), surveyed()))
+
+
+def look(recycling: Progress, seen: Sighting, last: Look | None = None, now: float = 100) -> Look:
+    return recycling.look(seen, (), last, since=100, now=now)
 
 
 def test_defaults_are_taken_when_only_the_names_are_given() -> None:
@@ -102,20 +132,26 @@ def test_input_is_refused_when_it_is_no_object(event: object) -> None:
         RecycleRequest.parse(event)
 
 
-def test_oldest_task_is_first_when_a_service_is_surveyed() -> None:
-    found = survey(ACTIVE, [task("new", since=30), task("old", since=10), task("mid", since=20)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dry_run", "yes"),
+        ("batch_size", 0),
+        ("batch_size", 101),
+        ("min_age", -1),
+        ("replacement_timeout", 29),
+        ("alarm_names", "errors"),
+        ("alarm_names", [""]),
+        ("role_arn", 7),
+        ("external_id", "id"),
+        ("notify", 1),
+    ],
+)
+def test_further_input_is_refused_by_field_when_a_value_is_wrong(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        RecycleRequest.parse({"cluster_name": "shop", "service_name": "web", field: value})
 
-    assert found["tasks"] == ["old", "mid", "new"]
-
-
-@pytest.mark.parametrize(("maintain", "goal"), [(True, 4), (False, 3)])
-def test_goal_is_one_more_when_the_state_is_to_be_maintained(
-    maintain: bool,  # noqa: FBT001 - a parameter of the table above
-    goal: int,
-) -> None:
-    plan = Plan.of(replace(REQUEST, maintain_service_state=maintain), surveyed())
-
-    assert (plan.before, plan.goal) == (3, goal)
+    assert refusal.value.field == field
 
 
 @pytest.mark.parametrize(
@@ -124,15 +160,128 @@ def test_goal_is_one_more_when_the_state_is_to_be_maintained(
         ({"status": "DRAINING"}, "DRAINING"),
         ({"status": "INACTIVE"}, "INACTIVE"),
         ({"scheduling_strategy": "DAEMON"}, "DAEMON"),
+        ({"deployment_controller": "EXTERNAL"}, "EXTERNAL"),
         ({"deployments": 2}, "deployment in progress"),
         ({"desired_count": 0}, "desired count of 0"),
     ],
 )
 def test_service_is_refused_when_it_cannot_be_recycled(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why) as refusal:
-        Plan.of(REQUEST, surveyed(**changes))
+        check(REQUEST, surveyed(service=changes))
 
     assert refusal.value.field == "service_name"
+
+
+def test_service_is_refused_when_an_alarm_rings_already() -> None:
+    with pytest.raises(InvalidRequest, match="errors") as refusal:
+        check(REQUEST, surveyed(ringing=["errors"]))
+
+    assert refusal.value.field == "alarm_names"
+
+
+def test_tasks_are_planned_oldest_first_and_some_left_alone() -> None:
+    found = surveyed(
+        task("new", since=990),
+        task("old", since=10),
+        task("safe", since=5),
+        task("mid", since=20),
+        protected=["arn:task/safe"],
+    )
+
+    planned, done = plan(replace(REQUEST, min_age=60), found)
+
+    assert planned["tasks"] == ["old", "mid"]
+    assert done["skipped"] == [
+        {"id": "safe", "why": "it is under task protection"},
+        {"id": "new", "why": "it is younger than 60 s"},
+    ]
+
+
+@pytest.mark.parametrize(("maintain", "goal"), [(True, 5), (False, 3)])
+def test_goal_is_a_batch_more_when_the_state_is_to_be_maintained(
+    maintain: bool,  # noqa: FBT001 - a parameter of the table above
+    goal: int,
+) -> None:
+    assert progress(maintain_service_state=maintain, batch_size=2).goal == goal
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from("abc")),
+        max_size=12,
+    )
+)
+def test_turns_are_shared_between_zones_when_tasks_are_spread(found: list[tuple[int, str]]) -> None:
+    tasks: list[TaskSurvey] = [
+        {"id": f"{number:02}", "zone": zone, "since": since}
+        for number, (since, zone) in enumerate(found)
+    ]
+
+    order = spread(tasks)
+
+    assert sorted(task["id"] for task in order) == [task["id"] for task in tasks]
+    for number, one in enumerate(order):
+        left = {task["zone"] for task in order[number:]}
+        turns = {zone: sum(task["zone"] == zone for task in order[:number]) for zone in left}
+        assert turns[one["zone"]] == min(turns.values())
+        assert all(one["since"] <= t["since"] for t in order[number:] if t["zone"] == one["zone"])
+
+
+@given(
+    asked=st.integers(1, 20),
+    surge=st.integers(0, 5),
+    lowest=st.integers(0, 20),
+    more=st.integers(0, 10),
+)
+def test_bounds_hold_the_goal_and_move_no_further_when_there_is_a_surge(
+    asked: int, surge: int, lowest: int, more: int
+) -> None:
+    before: Strength = {
+        "desired_count": asked,
+        "bounds": {"lowest": lowest, "highest": lowest + more},
+    }
+
+    made = strengthened(before, asked, surge)
+
+    assert made["desired_count"] == asked + surge
+    assert made["bounds"]
+    if not surge:
+        assert made["bounds"] == before["bounds"]
+    else:
+        assert made["bounds"]["lowest"] in {lowest, asked + surge}
+        assert made["bounds"]["highest"] in {lowest + more, asked + surge}
+        assert asked + surge <= made["bounds"]["lowest"] <= made["bounds"]["highest"]
+    assert strengthened({**before, "bounds": None}, asked, surge)["bounds"] is None
+
+
+@pytest.mark.parametrize(
+    ("now", "count", "bounds"),
+    [
+        # As the earlier recycle left it; somebody set the count; or the maximum.
+        ((4, 4, 4), 3, (1, 3)),
+        ((7, 4, 7), 7, (1, 7)),
+        ((4, 4, 9), 3, (1, 9)),
+    ],
+)
+def test_what_an_earlier_recycle_left_is_not_taken_for_a_wish(
+    now: tuple[int, int, int], count: int, bounds: tuple[int, int]
+) -> None:
+    left: Changes = {
+        "before": {"desired_count": 3, "bounds": {"lowest": 1, "highest": 3}},
+        "made": {"desired_count": 4, "bounds": {"lowest": 4, "highest": 4}},
+        "made_earlier": [],
+    }
+    found = surveyed(
+        service={"desired_count": now[0]}, bounds={"lowest": now[1], "highest": now[2]}
+    )
+
+    planned, _ = plan(REQUEST, found, left)
+
+    assert planned["asked"] == count
+    assert planned["changes"]["before"] == {
+        "desired_count": count,
+        "bounds": {"lowest": bounds[0], "highest": bounds[1]},
+    }
 
 
 @pytest.mark.parametrize(
@@ -149,150 +298,185 @@ def test_service_is_refused_when_it_cannot_be_recycled(changes: dict[str, Any], 
 def test_task_is_in_service_when_its_health_checks_pass(
     health: str,
     reports_health: bool,  # noqa: FBT001 - a parameter of the table above
-    counts: bool,  # noqa: FBT001
+    counts: bool,  # noqa: FBT001 - the same
 ) -> None:
-    tasks = [task("a", health=health)]
+    found = in_service([task("a", health=health)], reports_health=reports_health)
 
-    assert (in_service(tasks, reports_health=reports_health) == tasks) is counts
-
-
-def test_unknown_is_not_healthy_when_another_task_reports_its_health() -> None:
-    healthy = task("a", health="HEALTHY")
-
-    assert in_service([healthy, task("b")]) == [healthy]
-
-
-@pytest.mark.parametrize("status", ["PROVISIONING", "PENDING", "ACTIVATING", "DEACTIVATING"])
-def test_task_is_not_in_service_when_it_does_not_run(status: str) -> None:
-    assert in_service([task("a", status)]) == []
-
-
-def test_look_passes_when_the_goal_is_in_service() -> None:
-    look = progress().look([task(arn) for arn in "abcd"], None)
-
-    assert look == {"passed": 1, "in_service": 4, "lowest": 4}
-
-
-def test_look_fails_when_the_stopped_task_still_looks_alive() -> None:
-    run = progress()
-    tasks = [task(arn) for arn in "abcd"]
-    run.tried(run.may_stop(replace(ACTIVE, desired_count=4), tasks, "a"), "a")
-
-    assert run.look(tasks, None) == {"passed": 0, "in_service": 3, "lowest": 3}
-
-
-def test_count_begins_again_when_a_look_in_between_fails() -> None:
-    run = progress()
-    four = [task(arn) for arn in "abcd"]
-    last: Look | None = None
-    counts = []
-    for tasks in (four, four[:3], four, four):
-        last = run.look(tasks, last)
-        counts.append((last["passed"], passed(last)))
-
-    assert counts == [(1, False), (0, False), (1, False), (2, True)]
-    assert last is not None
-    assert last["lowest"] == 3
+    assert bool(found) is counts
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    "changes", [{"status": "PENDING"}, {"status": "DEACTIVATING"}, {"reachable": False}]
+)
+def test_task_is_not_in_service_when_it_does_not_work(changes: dict[str, Any]) -> None:
+    assert not in_service([task("a", **changes)])
+
+
+def test_task_is_not_in_service_when_it_was_stopped_whatever_ecs_says() -> None:
+    assert not in_service([task("a")], stopped=["a"])
+
+
+def test_wait_is_over_when_two_looks_in_a_row_are_good() -> None:
+    recycling = progress()
+    good = look(recycling, sighting("a", "b", "c", "n"))
+    bad = look(recycling, sighting("a", "b", "c"), good)
+    again = look(recycling, sighting("a", "b", "c", "n"), bad)
+
+    assert [good["passed"], bad["passed"], again["passed"]] == [1, 0, 1]
+    assert not is_over(again)
+    assert is_over(look(recycling, sighting("a", "b", "c", "n"), again))
+    assert bad["lowest"] == again["lowest"] == 3
+
+
+def in_hand() -> Progress:
+    """Return a progress that has seen the surge n, and stopped a."""
+    recycling = progress()
+    recycling.saw(look(recycling, sighting("a", "b", "c", "n")))
+    recycling.begin()
+    stop = recycling.may_stop(
+        replace(ACTIVE, desired_count=4), sighting("a", "b", "c", "n"), protected=(), ringing=()
+    )
+    assert (stop["verdict"], stop["stopped"]) == ("stop", ["a"])
+    recycling.tried(stop)
+    return recycling
+
+
+@pytest.mark.parametrize(
+    ("names", "passed"),
     [
-        ({"status": "DRAINING"}, "DRAINING"),
-        ({"deployments": 2}, "deployment"),
-        ({"desired_count": 3}, "lowered from 4 to 3"),
+        # Still listed; gone; replaced; replaced, and the surge lost; replaced by what was known.
+        ("abcn", 0),
+        ("bcn", 0),
+        ("bcnm", 1),
+        ("bcm", 0),
+        ("bcmk", 1),
     ],
 )
-def test_recycle_is_halted_when_somebody_changes_the_service(
-    changes: dict[str, Any], why: str
+def test_look_passes_when_a_new_task_is_there_for_each_stopped_one(names: str, passed: int) -> None:
+    assert look(in_hand(), sighting(*names))["passed"] == passed
+
+
+def test_look_does_not_pass_when_the_new_task_is_of_another_deployment() -> None:
+    recycling = in_hand()
+    other = Sighting((*sighting("b", "c", "n").tasks, task("m", deployment="d2")))
+
+    seen = look(recycling, other)
+
+    assert (seen["passed"], seen["trouble"]) == (0, "a deployment has begun")
+    assert is_over(seen)
+
+
+def test_look_passes_when_targets_have_drained_or_had_their_time() -> None:
+    recycling = in_hand()
+    recycling.plan["deregistration_delay"] = 60
+    draining = sighting("b", "c", "n", "m", draining=1)
+
+    assert look(recycling, draining, now=159)["passed"] == 0
+    assert look(recycling, draining, now=160)["passed"] == 1
+
+
+def test_wait_is_over_when_an_alarm_rings() -> None:
+    recycling = progress()
+
+    seen = recycling.look(sighting("a"), ["errors"], None, since=0, now=0)
+
+    assert seen["trouble"] == "in ALARM: errors"
+    assert is_over(seen)
+
+
+@pytest.mark.parametrize(
+    ("service", "names", "verdict"),
+    [
+        ({}, "abcn", "stop"),
+        ({}, "abc", "weak"),
+        ({"desired_count": 5}, "abcn", "grown"),
+        ({"desired_count": 3}, "abcn", "halt"),
+        ({"deployments": 2}, "abcn", "halt"),
+        ({"deployment": "d2"}, "abcn", "halt"),
+        ({"status": "DRAINING"}, "abcn", "halt"),
+    ],
+)
+def test_verdict_is_to_stop_when_the_plan_fits_the_service(
+    service: dict[str, Any], names: str, verdict: str
 ) -> None:
-    service = replace(ACTIVE, **{"desired_count": 4} | changes)
+    recycling = progress()
+    recycling.begin()
 
-    stop = progress().may_stop(service, [task(arn) for arn in "abcd"], "a")
+    stop = recycling.may_stop(
+        replace(ACTIVE, **{"desired_count": 4, **service}),
+        sighting(*names),
+        protected=(),
+        ringing=(),
+    )
 
-    assert stop["verdict"] == "halt"
-    assert why in stop["why"]
-
-
-def test_recycle_goes_on_when_somebody_raises_the_desired_count() -> None:
-    service = replace(ACTIVE, desired_count=9)
-
-    assert progress().may_stop(service, [task(arn) for arn in "abcd"], "a")["verdict"] == "stop"
-
-
-def test_task_is_gone_when_it_is_not_listed_any_more() -> None:
-    service = replace(ACTIVE, desired_count=4)
-
-    assert progress().may_stop(service, [task(arn) for arn in "bcde"], "a")["verdict"] == "gone"
+    assert stop["verdict"] == verdict
+    assert stop["stopped"] == (["a"] if verdict == "stop" else [])
+    assert bool(stop["why"]) is (verdict in {"weak", "halt"})
 
 
-def test_every_task_is_named_when_recycling_ends_early() -> None:
-    run = progress()
-    run.replaced("a")
-    run.at_hand = "b"
-    run.give_up("no capacity")
+def test_each_task_at_hand_is_judged_by_itself_when_a_batch_is_stopped() -> None:
+    recycling = progress(batch_size=3)
+    recycling.begin()
 
-    report = run.report(REQUEST, problem="no capacity", after=3, desired_count=3)
+    stop = recycling.may_stop(
+        replace(ACTIVE, desired_count=6),
+        sighting("b", "c", "n", "m", "o", "p"),
+        protected=["arn:task/b"],
+        ringing=(),
+    )
+    recycling.tried(stop)
 
-    assert report["outcome"] == "failed"
-    assert report["recycled"] == ["a"]
-    assert report["failed"] == [{"task_arn": "b", "why": "no capacity"}]
-    assert report["skipped"] == [{"task_arn": "c", "why": "recycling ended before its turn"}]
-
-
-arns = st.sampled_from("abcdefgh")
-tasks_seen = st.dictionaries(
-    arns,
-    st.tuples(
-        st.sampled_from(["PENDING", "RUNNING", "DEACTIVATING"]),
-        st.sampled_from(["HEALTHY", "UNHEALTHY", "UNKNOWN"]),
-    ),
-).map(lambda found: [task(arn, *state) for arn, state in found.items()])
+    assert stop["stopped"] == recycling.at_hand == ["c"]
+    assert stop["left"] == [
+        {"id": "a", "why": "it was gone already"},
+        {"id": "b", "why": "it is under task protection"},
+    ]
 
 
-def strong(tasks: list[Task], stopped: set[str], *, reports_health: bool) -> set[str]:
-    """Return what is in service, by the words of the rule and not by the code under test."""
-    reported = reports_health or any(one.health != "UNKNOWN" for one in tasks)
-    return {
-        one.arn
-        for one in tasks
-        if one.status == "RUNNING"
-        and one.arn not in stopped
-        and one.health == ("HEALTHY" if reported else "UNKNOWN")
-    }
+def test_what_was_stopped_before_counts_as_stopped_when_the_step_was_cut_off() -> None:
+    recycling = progress()
+    recycling.begin()
+
+    stop = recycling.may_stop(
+        replace(ACTIVE, desired_count=4),
+        sighting("b", "c", "n"),
+        protected=(),
+        ringing=(),
+        already=["a"],
+    )
+
+    assert (stop["verdict"], stop["stopped"], stop["left"]) == ("weak", ["a"], [])
 
 
-@given(tasks_seen, tasks_seen, st.sets(arns), st.booleans(), st.integers(1, 6))
-def test_no_task_is_stopped_when_too_few_are_in_service(
-    tasks: list[Task],
-    later: list[Task],
-    stopped: set[str],
-    reports_health: bool,  # noqa: FBT001 - given by hypothesis
-    goal: int,
-) -> None:
-    plan = Plan(("a",), goal - 1, goal, surveyed(reports_health=reports_health))
-    run = Progress(plan, lowest=goal, stopped=set(stopped))
-    before = strong(tasks, stopped, reports_health=reports_health)
+def test_more_is_kept_and_restored_when_somebody_asks_for_more() -> None:
+    recycling = progress()
 
-    stop = run.may_stop(replace(ACTIVE, desired_count=goal), tasks, "a")
-    run.tried(stop, "a")
-    look = run.look(later, None)
+    recycling.grown(7)
 
-    assert stop["in_service"] == len(before)
-    if stop["verdict"] == "stop":
-        assert len(before) >= goal
-        after = strong(later, stopped | {"a"}, reports_health=reports_health)
-        assert (look["passed"] == 1) == (len(after) >= goal)
-        # The wait is over only when somebody new is there, or was not needed.
-        assert not look["passed"] or after - before or len(before - {"a"}) >= goal
+    assert recycling.goal == 8
+    assert recycling.plan["changes"]["before"]["desired_count"] == 7
+    assert recycling.plan["changes"]["made"]["desired_count"] == 8
 
 
-@given(st.lists(tasks_seen, min_size=1), st.integers(1, 4))
-def test_wait_ends_only_when_the_last_two_looks_pass(looks: list[list[Task]], goal: int) -> None:
-    run = Progress(Plan((), goal, goal, surveyed()), lowest=goal)
-    last: Look | None = None
-    alone: list[bool] = []
-    for tasks in looks:
-        alone.append(run.look(tasks, None)["passed"] == 1)
-        last = run.look(tasks, last)
-        assert passed(last) == (alone[-2:] == [True, True])
+def test_every_task_has_a_place_in_the_report_when_recycling_is_given_up() -> None:
+    recycling = in_hand()
+
+    recycling.give_up("no replacement")
+
+    report = recycling.report(REQUEST, "failed", problem="no replacement")
+    assert report["failed"] == [{"task_arn": "arn:task/a", "why": "no replacement"}]
+    assert [task["task_arn"] for task in report["skipped"]] == ["arn:task/b", "arn:task/c"]
+    assert report["planned"] == report["recycled"] == []
+
+
+def test_tasks_are_reported_as_failed_when_nobody_knows_whether_they_were_stopped() -> None:
+    recycling = progress(batch_size=2)
+    recycling.begin()
+
+    recycling.lost("no answer")
+
+    assert recycling.done["failed"] == [
+        {"id": "a", "why": "no answer"},
+        {"id": "b", "why": "no answer"},
+    ]
+    assert recycling.queue == ["c"]

@@ -1,196 +1,339 @@
-"""What a recycle does to a service, told to one in memory."""
+"""What a recycle does to a service, told to a simulated one."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from __future__ import annotations
+
+import random
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from aws_durable_execution_sdk_python.exceptions import StepError
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ecs_ops.aws.service_recycle import recycle
+from ecs_ops.aws.service_recycle import _term
 from ecs_ops.errors import AwsFailure, InvalidRequest, Transient
-from ecs_ops.recycle import RecycleRequest, Report
-from tests.fake_service import FakeService
-from tests.inline_context import InlineContext
+from ecs_ops.recycle import RecycleRequest, Report, task_id
+from tests.ecs_simulator import EcsSimulator, Fate, Fault, TargetGroup
+from tests.inline_context import Death, Killed
+from tests.recycle_run import RecycleRun
 
 if TYPE_CHECKING:
-    from aws_durable_execution_sdk_python import DurableContext
+    from ecs_ops.recycle import Bounds
+
+WITHOUT_ANSWER = "AccessDeniedException"
 
 
-def run(service: FakeService, *, maintain: bool = True, wait_time: int = 0) -> Report:
-    request = RecycleRequest("shop", "web", maintain, wait_time)
-    context = cast("DurableContext", InlineContext(service.pass_time))
-    return recycle(request, context, service, service.clock)
+def start(service: EcsSimulator, **wishes: Any) -> RecycleRun:
+    return RecycleRun(service, RecycleRequest("shop", "web", **{"wait_time": 0, **wishes}))
 
 
-def set_to(**values: Any) -> Callable[[FakeService], None]:
-    """Return an accident that changes the service."""
+def recycle(service: EcsSimulator, **wishes: Any) -> Report:
+    report = start(service, **wishes).go()
+    assert report
+    return report
 
-    def accident(service: FakeService) -> None:
-        for name, value in values.items():
-            setattr(service, name, value)
 
-    return accident
+def live_stops(service: EcsSimulator) -> list[str]:
+    return [stop.task for stop in service.stops if stop.was_live]
+
+
+def assert_as_before(service: EcsSimulator, desired_count: int = 3) -> None:
+    service.pass_time(300)
+    assert (service.desired_count, service.in_service) == (desired_count, desired_count)
 
 
 def test_all_tasks_are_replaced_when_nothing_goes_wrong() -> None:
-    service = FakeService(desired_count=3)
-    old = list(service.present)
+    service = EcsSimulator(desired_count=3)
 
-    expected: Report = {
-        "outcome": "succeeded",
-        "problem": None,
-        "cluster_name": "shop",
-        "service_name": "web",
-        "recycled": old,
-        "skipped": [],
-        "failed": [],
-        "capacity": {"before": 3, "during": 3, "after": 3},
-        "desired_count": {"before": 3, "after": 3},
-    }
-    assert run(service) == expected
-    assert service.strength_at_stop == [4, 4, 4]
-    assert len(service.present) == 3
-    assert not set(old) & set(service.present)
+    report = recycle(service)
+
+    assert (report["outcome"], report["problem"]) == ("succeeded", None)
+    assert report["recycled"] == service.old
+    assert not report["skipped"] + report["failed"]
+    assert not report["planned"]
+    assert report["capacity"] == {"before": 3, "during": 3, "after": 3}
+    assert report["desired_count"] == {"before": 3, "after": 3}
+    assert not set(service.old) & set(service.kept)
+    assert service.lowest() == 3
+    assert_as_before(service)
+
+
+def test_oldest_task_of_each_zone_is_first_when_there_are_zones() -> None:
+    service = EcsSimulator(desired_count=5, zones=("a", "b"))
+
+    recycle(service)
+
+    assert [int(task, 16) for task in live_stops(service)] == [1, 2, 3, 4, 5]
 
 
 def test_capacity_falls_by_one_when_the_state_is_not_maintained() -> None:
-    service = FakeService(desired_count=2)
+    service = EcsSimulator(desired_count=2)
 
-    report = run(service, maintain=False)
+    report = recycle(service, maintain_service_state=False)
 
-    assert len(report["recycled"]) == 2
-    assert report["capacity"] == {"before": 2, "during": 1, "after": 2}
-    assert service.strength_at_stop == [2, 2]
+    assert report["outcome"] == "succeeded"
+    assert service.lowest() == 1
+    assert service.calls["UpdateService"] == 0
+
+
+def test_batch_is_stopped_at_once_when_one_is_asked_for() -> None:
+    service = EcsSimulator(desired_count=5)
+
+    report = recycle(service, batch_size=2)
+
+    assert len(report["recycled"]) == 5
+    assert len({stop.at for stop in service.stops}) == 3
+    assert max(moment.desired_count for moment in service.history) == 7
+    assert service.lowest() == 5
+
+
+def test_nothing_is_changed_when_the_plan_alone_is_wanted() -> None:
+    service = EcsSimulator(desired_count=3)
+
+    report = recycle(service, dry_run=True)
+
+    assert (report["outcome"], report["planned"]) == ("planned", service.old)
+    assert {"UpdateService", "StopTask", "lease.take"}.isdisjoint(service.calls)
+
+
+def test_task_is_left_alone_when_it_is_protected_or_young() -> None:
+    service = EcsSimulator(desired_count=3, old_age=130)
+    oldest, middle, youngest = service.old
+    service.protection.add(oldest)
+
+    report = recycle(service, min_age=60)
+
+    assert report["recycled"] == [middle]
+    assert report["skipped"] == [
+        {"task_arn": oldest, "why": "it is under task protection"},
+        {"task_arn": youngest, "why": "it is younger than 60 s"},
+    ]
+
+
+# The gate.
 
 
 def test_replacement_is_waited_for_when_stopped_tasks_still_look_alive() -> None:
-    service = FakeService(desired_count=3, seconds_of_lag=10, seconds_to_start=8)
+    service = EcsSimulator(desired_count=3, lag=30, start=(8, 8))
 
-    assert run(service)["outcome"] == "succeeded"
-    assert service.strength_at_stop == [4, 4, 4]
+    assert recycle(service)["outcome"] == "succeeded"
+    assert service.lowest() == 3
 
 
-def test_health_is_waited_for_when_tasks_report_it() -> None:
-    service = FakeService(desired_count=1, seconds_to_health=20)
+def test_health_and_every_target_group_are_waited_for_when_there_are_some() -> None:
+    groups = (TargetGroup(20, 0), TargetGroup(50, 0))
+    service = EcsSimulator(desired_count=1, health=30, target_groups=groups)
 
-    assert run(service, maintain=False)["outcome"] == "succeeded"
-    assert service.strength_at_stop == [1]
-    assert [task.health for task in service.present.values()] == ["HEALTHY"]
+    assert recycle(service)["outcome"] == "succeeded"
+    assert service.lowest() == 1
+    assert service.now > 2 * (3 + 50)
+
+
+def test_connections_of_the_old_task_are_given_their_time_when_it_has_targets() -> None:
+    service = EcsSimulator(desired_count=2, target_groups=(TargetGroup(1, 100),))
+
+    recycle(service)
+
+    first, second = (stop.at for stop in service.stops)
+    assert second - first >= 100
 
 
 def test_wait_time_passes_between_tasks_when_it_is_asked_for() -> None:
     def seconds(wait_time: int) -> float:
-        service = FakeService(desired_count=3)
-        run(service, wait_time=wait_time)
-        return service.clock()
+        service = EcsSimulator(desired_count=3)
+        recycle(service, wait_time=wait_time)
+        return service.now
 
     assert seconds(100) - seconds(0) == 200
 
 
-def test_task_is_skipped_when_it_went_by_itself() -> None:
-    service = FakeService(desired_count=3)
-    first, second, third = service.present
-    service.accidents = {3: lambda fake: fake.lose(second)}
-
-    report = run(service)
-
-    assert report["recycled"] == [first, third]
-    assert report["skipped"] == [{"task_arn": second, "why": "it was gone already"}]
-    assert service.strength_at_stop == [4, 4]
+# Auto Scaling.
 
 
-def test_next_stop_waits_for_recovery_when_a_task_fails_during_the_pause() -> None:
-    service = FakeService(desired_count=2)
+@pytest.mark.parametrize(
+    ("before", "meanwhile"), [((1, 3), (4, 4)), ((1, 9), (4, 9)), ((3, 3), (4, 4))]
+)
+def test_bounds_are_moved_as_little_as_needed_and_back_when_there_are_some(
+    before: tuple[int, int], meanwhile: tuple[int, int]
+) -> None:
+    service = EcsSimulator(desired_count=3, scaling={"lowest": before[0], "highest": before[1]})
+    seen: list[object] = []
+    service.at(20, lambda: seen.append(service.scaling))
 
-    def lose_the_newest(fake: FakeService) -> None:
-        assert len(fake.strength_at_stop) == 1
-        fake.seconds_to_start = 400
-        fake.lose(list(fake.present)[-1])
+    assert recycle(service, wait_time=30)["outcome"] == "succeeded"
 
-    service.accidents = {200: lose_the_newest}
+    assert seen == [{"lowest": meanwhile[0], "highest": meanwhile[1]}]
+    assert service.scaling == {"lowest": before[0], "highest": before[1]}
+    assert_as_before(service)
 
-    report = run(service, wait_time=300)
+
+def test_scale_out_is_kept_when_auto_scaling_asks_for_more_meanwhile() -> None:
+    service = EcsSimulator(desired_count=3, scaling={"lowest": 1, "highest": 9})
+    service.at(20, lambda: service.scale(by=3))
+
+    report = recycle(service, wait_time=60)
 
     assert report["outcome"] == "succeeded"
-    assert report["capacity"]["during"] == 2
-    assert service.strength_at_stop == [3, 3]
+    assert len(report["recycled"]) == 3
+    assert all(stop.in_service >= stop.asked for stop in service.stops)
+    assert service.scaling == {"lowest": 1, "highest": 9}
+    assert_as_before(service, 7)
 
 
-def test_recycle_ends_when_the_service_does_not_recover() -> None:
-    service = FakeService(desired_count=2)
+def test_surge_stays_when_auto_scaling_wants_fewer_tasks() -> None:
+    service = EcsSimulator(desired_count=3, scaling={"lowest": 1, "highest": 9})
+    for second in range(10, 80, 10):
+        service.at(second, lambda: service.scale(by=-2))
 
-    def lose_the_newest(fake: FakeService) -> None:
-        fake.seconds_to_start = 10_000
-        fake.lose(list(fake.present)[-1])
-
-    service.accidents = {200: lose_the_newest}
-
-    report = run(service, wait_time=300)
-
-    assert report["problem"] == "no replacement within 600 seconds: 2 of 3 tasks are in service"
-    assert service.strength_at_stop == [3]
-    assert service.desired_count == 2
+    assert recycle(service, wait_time=30)["outcome"] == "succeeded"
+    assert service.lowest() == 3
 
 
-def test_recycle_ends_and_restores_when_no_replacement_comes() -> None:
-    service = FakeService(desired_count=3)
-    first, second, third = service.present
-    service.accidents = {7: set_to(seconds_to_start=10_000)}
+# Trouble, sentence by sentence.
 
-    report = run(service)
+
+@pytest.mark.parametrize(
+    "fate", [Fate(starts=False), Fate(becomes_healthy=False), Fate(dies_after=2)]
+)
+def test_recycle_ends_and_restores_when_no_replacement_comes(fate: Fate) -> None:
+    service = EcsSimulator(desired_count=3, health=5)
+    first, second, third = service.old
+
+    def no_more(name: str, _nth: int) -> None:
+        if name == "StopTask":
+            service.fate = fate
+
+    service.fault = no_more
+
+    report = recycle(service, wait_time=60)
 
     assert report["outcome"] == "failed"
     assert report["problem"] == "no replacement within 600 seconds: 3 of 4 tasks are in service"
-    assert report["recycled"] == []
-    assert [entry["task_arn"] for entry in report["failed"]] == [first]
-    assert [entry["task_arn"] for entry in report["skipped"]] == [second, third]
-    assert report["capacity"] == {"before": 3, "during": 3, "after": 3}
+    assert [task["task_arn"] for task in report["failed"]] == [first]
+    assert [task["task_arn"] for task in report["skipped"]] == [second, third]
+    assert live_stops(service) == [task_id(first)]
     assert service.desired_count == 3
-    assert service.strength_at_stop == [4]
 
 
 def test_nothing_is_stopped_when_the_additional_task_never_runs() -> None:
-    service = FakeService(desired_count=2, seconds_to_start=10_000)
+    service = EcsSimulator(desired_count=2)
+    service.fate = Fate(starts=False)
 
-    report = run(service)
+    report = recycle(service, replacement_timeout=120)
 
     assert report["outcome"] == "failed"
+    assert [task["task_arn"] for task in report["skipped"]] == service.old
+    assert service.stops == []
+    assert_as_before(service, 2)
+
+
+def test_recycle_ends_and_restores_when_a_deployment_begins_in_the_middle() -> None:
+    service = EcsSimulator(desired_count=3)
+    service.at(40, service.deploy)
+
+    report = recycle(service, wait_time=60)
+
+    assert report["problem"] == "a deployment has begun"
+    assert len(report["recycled"]) == 1
     assert len(report["skipped"]) == 2
-    assert service.recycled == []
+    assert service.lowest() == 3
+    assert_as_before(service)
+
+
+def test_recycle_ends_and_restores_when_an_alarm_rings() -> None:
+    service = EcsSimulator(desired_count=3)
+    service.alarms["errors"] = False
+    service.at(40, lambda: service.alarms.update(errors=True))
+
+    report = recycle(service, wait_time=60, alarm_names=("errors",))
+
+    assert report["problem"] == "in ALARM: errors"
+    assert len(report["recycled"]) == 1
+    assert_as_before(service)
+
+
+def test_next_stop_waits_for_strength_when_a_task_fails_during_the_pause() -> None:
+    service = EcsSimulator(desired_count=2, start=(90, 90))
+    service.at(400, lambda: service.lose(-1))
+
+    report = recycle(service, wait_time=300)
+
+    assert report["outcome"] == "succeeded"
+    assert [stop.in_service for stop in service.stops] == [2, 2]
+
+
+def test_recycle_ends_when_the_service_does_not_become_strong_again() -> None:
+    service = EcsSimulator(desired_count=2)
+
+    def lose_the_newest() -> None:
+        service.fate = Fate(starts=False)
+        service.lose(-1)
+
+    service.at(200, lose_the_newest)
+
+    report = recycle(service, wait_time=300)
+
+    assert report["problem"] == "no replacement within 600 seconds: 2 of 3 tasks are in service"
+    assert len(service.stops) == 1
     assert service.desired_count == 2
 
 
-def test_nothing_is_stopped_when_somebody_changes_the_desired_count_first() -> None:
-    service = FakeService(desired_count=2)
-    service.accidents = {1: set_to(desired_count=5)}
-    described, describe = [service.describe()], service.describe
-    # The survey's answer is the last one of the old state.
-    service.describe = lambda: described.pop() if described else describe()  # type: ignore[method-assign]
+def test_task_is_skipped_and_no_failure_when_it_ended_by_itself() -> None:
+    service = EcsSimulator(desired_count=3)
+    first, second, third = service.old
+    service.at(2, lambda: service.lose(1))
 
-    report = run(service)
-
-    assert report["problem"] == "somebody changed the desired count to 5"
-    assert service.recycled == []
-    assert service.desired_count == 5
-
-
-def test_desired_count_is_left_alone_when_somebody_changes_it_meanwhile() -> None:
-    service = FakeService(desired_count=2)
-    service.accidents = {10: set_to(desired_count=6)}
-
-    report = run(service)
+    report = recycle(service)
 
     assert report["outcome"] == "succeeded"
-    assert service.desired_count == 6
-    assert report["desired_count"] == {"before": 2, "after": 6}
+    assert report["recycled"] == [first, third]
+    assert report["skipped"] == [{"task_arn": second, "why": "it was gone already"}]
+
+
+def test_recycle_goes_on_when_aws_throttles() -> None:
+    service = EcsSimulator(desired_count=2, target_groups=(TargetGroup(5, 10),))
+    chance = random.Random(5)
+    service.fault = lambda name, _nth: (
+        Fault(Transient(name), after=chance.random() < 0.5) if chance.random() < 0.1 else None
+    )
+
+    assert recycle(service)["outcome"] == "succeeded"
+    assert len(live_stops(service)) == 2
+    assert_as_before(service, 2)
+
+
+def test_wait_goes_on_when_aws_refuses_a_look() -> None:
+    service = EcsSimulator(desired_count=2)
+    refused = iter([True, True])
+
+    def fault(name: str, _nth: int) -> Fault | None:
+        if name == "DescribeTasks" and service.now > 0 and next(refused, False):
+            return Fault(AwsFailure(name, WITHOUT_ANSWER, "no"))
+        return None
+
+    service.fault = fault
+
+    assert recycle(service)["outcome"] == "succeeded"
+
+
+def test_tasks_are_reported_as_failed_when_a_batch_is_cut_off_in_the_middle() -> None:
+    service = EcsSimulator(desired_count=4)
+    service.fault = lambda name, _nth: (
+        Fault(AwsFailure(name, WITHOUT_ANSWER, "no"))
+        if name == "StopTask" and service.calls[name] == 2
+        else None
+    )
+
+    report = recycle(service, batch_size=2)
+
+    assert report["problem"] == "StopTask failed: AccessDeniedException: no"
+    # The first of them was stopped, the second was not; neither is said never to have had a turn.
+    assert [task["task_arn"] for task in report["failed"]] == service.old[:2]
+    assert len(live_stops(service)) == 1
+    assert_as_before(service, 4)
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"deployments": 2}, "a deployment has begun"),
         ({"status": "DRAINING"}, "the service is DRAINING, not ACTIVE any more"),
         ({"desired_count": 3}, "the desired count was lowered from 4 to 3"),
     ],
@@ -198,82 +341,25 @@ def test_desired_count_is_left_alone_when_somebody_changes_it_meanwhile() -> Non
 def test_recycle_ends_when_the_service_changes_meanwhile(
     change: dict[str, Any], problem: str
 ) -> None:
-    service = FakeService(desired_count=3)
-    service.accidents = {40: set_to(**change)}
+    service = EcsSimulator(desired_count=3)
+    for name, value in change.items():
+        service.at(40, lambda name=name, value=value: setattr(service, name, value))  # type: ignore[misc]
 
-    report = run(service, wait_time=60)
+    report = recycle(service, wait_time=60)
 
     assert report["problem"] == problem
     assert len(report["recycled"]) == 1
-    assert service.desired_count == 3
 
 
-def test_recycle_goes_on_when_looks_get_no_answer() -> None:
-    service = FakeService(desired_count=2)
-    throttled = Transient("ListTasks failed: throttled")
-    service.failures = dict.fromkeys((1, 3, 4, 7, 9, 10, 12), throttled)
+def test_desired_count_is_left_alone_when_somebody_raises_it_meanwhile() -> None:
+    service = EcsSimulator(desired_count=2)
+    service.at(10, lambda: service.ask(6))
 
-    assert run(service)["outcome"] == "succeeded"
-    assert service.looks > 12
-
-
-def test_desired_count_is_restored_when_aws_refuses_in_the_middle() -> None:
-    service = FakeService(desired_count=2)
-    service.failures = {4: AwsFailure("ListTasks", "AccessDeniedException", "no")}
-
-    report = run(service)
-
-    assert report["problem"] == "ListTasks failed: AccessDeniedException: no"
-    assert report["desired_count"] == {"before": 2, "after": 2}
-    assert service.desired_count == 2
-
-
-def test_report_is_made_when_aws_refuses_from_then_on() -> None:
-    service = FakeService(desired_count=2)
-    refused = AwsFailure("ListTasks", "AccessDeniedException", "no")
-    service.failures = dict.fromkeys(range(7, 1000), refused)
-
-    report = run(service)
-
-    assert report["problem"] == str(refused)
-    assert report["capacity"]["after"] is None
-    assert service.desired_count == 2
-
-
-def test_failure_is_raised_when_the_desired_count_cannot_be_restored() -> None:
-    service = FakeService(desired_count=2)
-    change, refused = service.change_desired_count, AwsFailure("UpdateService", "Denied", "no")
-
-    def only_upwards(expected: int, wanted: int) -> int:
-        if wanted < expected:
-            raise refused
-        return change(expected, wanted)
-
-    service.change_desired_count = only_upwards  # type: ignore[method-assign]
-
-    with pytest.raises(StepError, match="UpdateService failed: Denied: no"):
-        run(service)
-
-
-def test_task_counts_as_recycled_when_the_step_that_stopped_it_was_cut_off() -> None:
-    service = FakeService(desired_count=2)
-    old = list(service.present)
-    stop, cut_off = service.stop, [True]
-
-    def stop_without_an_answer(task_arn: str) -> None:
-        stop(task_arn)
-        # Its replacement is there before the step is tried again.
-        service.pass_time(10)
-        if cut_off and cut_off.pop():
-            raise Transient("StopTask failed: no answer")
-
-    service.stop = stop_without_an_answer  # type: ignore[method-assign]
-
-    report = run(service)
+    report = recycle(service, wait_time=30)
 
     assert report["outcome"] == "succeeded"
-    assert report["recycled"] == old
-    assert service.strength_at_stop == [3, 3]
+    assert report["desired_count"]["after"] == 6
+    assert_as_before(service, 6)
 
 
 @pytest.mark.parametrize(
@@ -281,60 +367,237 @@ def test_task_counts_as_recycled_when_the_step_that_stopped_it_was_cut_off() -> 
     [
         ({"exists": False}, "service web of cluster shop does not exist"),
         ({"status": "DRAINING"}, "service_name: web is DRAINING, not ACTIVE"),
-        ({"deployments": 2}, "service_name: web has a deployment in progress"),
         ({"desired_count": 0}, "service_name: web has a desired count of 0"),
         ({"scheduling_strategy": "DAEMON"}, "service_name: web is a DAEMON service"),
+        ({"deployment_controller": "CODE_DEPLOY"}, "deployed by CODE_DEPLOY"),
     ],
 )
 def test_nothing_is_done_when_the_service_cannot_be_recycled(
     changes: dict[str, Any], message: str
 ) -> None:
-    service = FakeService(**changes)
-    before = service.desired_count
+    service = EcsSimulator(**changes)
+    run = start(service)
 
-    with pytest.raises(InvalidRequest, match=message):
-        run(service)
+    assert run.go() is None
+    assert isinstance(run.problem, InvalidRequest)
+    assert re.search(message, str(run.problem))
+    assert {"UpdateService", "StopTask", "lease.take"}.isdisjoint(service.calls)
 
-    assert service.desired_count == before
-    assert service.recycled == []
 
+def test_second_recycle_is_refused_when_the_service_is_being_recycled() -> None:
+    service = EcsSimulator(desired_count=3)
+    run, second = start(service, wait_time=60), start(service)
+    second.leases.items = run.leases.items
+    second.name = "second"
+    service.at(50, second.go)
 
-@given(
-    size=st.integers(1, 4),
-    maintain=st.booleans(),
-    wait_time=st.sampled_from([0, 30]),
-    start=st.integers(1, 60),
-    health=st.none() | st.integers(0, 30),
-    lag=st.integers(0, 30),
-    losses=st.dictionaries(st.integers(2, 300), st.integers(0, 4), max_size=6),
-)
-def test_no_task_is_stopped_below_strength_when_tasks_come_and_go(
-    *,
-    size: int,
-    maintain: bool,
-    wait_time: int,
-    start: int,
-    health: int | None,
-    lag: int,
-    losses: dict[int, int],
-) -> None:
-    service = FakeService(
-        desired_count=size,
-        seconds_to_start=start,
-        seconds_to_health=health,
-        seconds_of_lag=lag,
-    )
-    old = list(service.present)
+    report = run.go()
 
-    def lose(nth: int) -> Callable[[FakeService], None]:
-        return lambda fake: fake.lose(list(fake.present)[nth % len(fake.present)])
-
-    service.accidents = {second: lose(nth) for second, nth in losses.items()}
-
-    report = run(service, maintain=maintain, wait_time=wait_time)
-
+    assert report
     assert report["outcome"] == "succeeded"
-    assert all(strength >= size + maintain for strength in service.strength_at_stop)
-    assert report["desired_count"] == {"before": size, "after": size}
-    named = [*report["recycled"], *(entry["task_arn"] for entry in report["skipped"])]
-    assert sorted(named) == sorted(old)
+    assert "is being recycled already" in str(second.problem)
+    assert_as_before(service)
+
+
+# Crashes, stops and size.
+
+
+def effects_of(**wishes: Any) -> int:
+    run = start(EcsSimulator(desired_count=3, lag=5), **wishes)
+    run.go()
+    return len(run.contexts[0].effects)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("gap", [1, 60])
+def test_recycle_ends_well_when_the_process_dies_at_any_operation(gap: int, after: bool) -> None:  # noqa: FBT001
+    for nth in range(1, effects_of(wait_time=20, batch_size=2) + 1):
+        service = EcsSimulator(desired_count=3, lag=5, scaling={"lowest": 1, "highest": 3})
+        run = start(service, wait_time=20, batch_size=2)
+        run.deaths, run.gap = [Death(nth, after)], gap
+
+        report = run.go()
+
+        assert report
+        assert report["outcome"] == "succeeded", nth
+        assert report["recycled"] == service.old
+        assert len(live_stops(service)) == 3
+        assert service.lowest() == 3
+        assert service.scaling == {"lowest": 1, "highest": 3}
+        assert run.leases.items == {}
+        assert_as_before(service)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_service_is_put_back_when_the_execution_is_stopped_at_any_operation(after: bool) -> None:  # noqa: FBT001
+    for nth in range(1, effects_of(wait_time=20) + 1):
+        service = EcsSimulator(desired_count=3, lag=5, scaling={"lowest": 1, "highest": 3})
+        run = start(service, wait_time=20)
+        run.deaths, run.for_good = [Death(nth, after)], True
+
+        run.go()
+
+        assert service.scaling == {"lowest": 1, "highest": 3}
+        assert service.lowest() == 3
+        assert run.leases.items == {}
+        assert_as_before(service)
+
+
+def test_service_is_restored_within_a_minute_when_the_execution_is_stopped() -> None:
+    service = EcsSimulator(desired_count=3)
+    run = start(service, wait_time=600)
+    run.for_good = True
+    service.at(100, lambda: setattr(service, "fault", dies_once))
+
+    def dies_once(_name: str, _nth: int) -> Fault:
+        service.fault = None
+        stopped_at.append(service.now)
+        return Fault(Killed())
+
+    stopped_at: list[float] = []
+    run.go()
+
+    put_back = next(
+        moment.at
+        for moment in service.history
+        if moment.at >= stopped_at[0] and moment.desired_count == 3
+    )
+    assert put_back - stopped_at[0] <= 60
+
+
+def test_no_execution_exceeds_its_operations_when_a_service_has_a_thousand_tasks() -> None:
+    service = EcsSimulator(desired_count=1000, start=(30, 60), lag=5)
+    run = start(service, wait_time=300)
+
+    report = run.go()
+
+    assert report
+    assert report["outcome"] == "succeeded"
+    assert len(report["recycled"]) == 1000
+    assert len(run.contexts) > 1
+    assert all(context.operations < 3_000 for context in run.contexts)
+    assert service.lowest() == 1000
+    assert len(run.told) == 1
+    assert run.leases.items == {}
+
+
+def test_count_is_restored_when_auto_scaling_cuts_the_surge_in_the_middle_of_the_restore() -> None:
+    service = EcsSimulator(desired_count=3, scaling={"lowest": 3, "highest": 5})
+    run = start(service, batch_size=3)
+    run.gap = 300
+
+    def dies_after_the_bounds(name: str, _nth: int) -> Fault | None:
+        wanted = service.scaling == {"lowest": 3, "highest": 5} and len(live_stops(service)) == 3
+        if name == "DescribeServices" and wanted:
+            service.fault = None
+            return Fault(Killed())
+        return None
+
+    service.fault = dies_after_the_bounds
+
+    assert run.go()
+    assert service.fault is None
+    assert_as_before(service)
+
+
+def test_recycle_ends_and_keeps_the_raise_when_the_surge_has_no_room_above_it() -> None:
+    service = EcsSimulator(desired_count=5, scaling={"lowest": 2, "highest": 5})
+    service.at(10, lambda: service.ask_bounds(highest=19))
+    service.at(20, lambda: service.ask(16))
+
+    report = recycle(service, batch_size=4, wait_time=30)
+
+    assert report["outcome"] == "failed"
+    assert "maximum of Auto Scaling to 19, and 20 tasks are needed" in str(report["problem"])
+    assert service.scaling == {"lowest": 2, "highest": 19}
+    assert_as_before(service, 16)
+
+
+@pytest.mark.parametrize("left", [1, 2])
+@pytest.mark.parametrize("wishes", [{}, {"batch_size": 2}, {"maintain_service_state": False}])
+@pytest.mark.parametrize("bounds", [None, {"lowest": 1, "highest": 10}])
+def test_surge_of_a_dead_run_is_undone_when_the_next_one_recycles_the_service(
+    left: int, wishes: dict[str, Any], bounds: Bounds | None
+) -> None:
+    service = EcsSimulator(desired_count=3, scaling=bounds)
+    run = start(service, **wishes)
+    made: Bounds | None = bounds and {"lowest": 3 + left, "highest": 10}
+    run.leases.items[service.describe().arn] = {
+        "run": "dead",
+        "execution": "dead",
+        "expires": 0,
+        "changes": {
+            "before": {"desired_count": 3, "bounds": bounds},
+            "made": {"desired_count": 3 + left, "bounds": made},
+            "made_earlier": [],
+        },
+        "changed_by": "dead",
+    }
+    if made:
+        service.register_scalable_target(made)
+    service.update_service(3 + left)
+    service.pass_time(60)
+
+    report = run.go()
+
+    assert report
+    assert report["outcome"] == "succeeded"
+    assert service.scaling == bounds
+    assert run.leases.items == {}
+    assert_as_before(service)
+
+
+def test_surge_is_no_larger_than_the_service_when_the_batch_is() -> None:
+    service = EcsSimulator(desired_count=3)
+
+    assert len(recycle(service, batch_size=100)["recycled"]) == 3
+
+    assert max(moment.desired_count for moment in service.history) == 6
+    assert service.lowest() == 3
+
+
+@pytest.mark.parametrize(("timeout", "delay"), [(60, 3600), (30, 600)])
+def test_recycle_goes_on_when_connections_take_longer_than_replacements_may(
+    timeout: int, delay: int
+) -> None:
+    group = TargetGroup(deregistration_delay=delay)
+    service = EcsSimulator(desired_count=2, target_groups=(group,))
+
+    report = recycle(service, replacement_timeout=timeout)
+
+    assert (report["outcome"], report["problem"]) == ("succeeded", None)
+
+
+@pytest.mark.parametrize("timeout", [30, 300, 86_400])
+def test_lease_outlives_the_longest_wait_between_two_stops(timeout: int) -> None:
+    request = RecycleRequest("shop", "web", wait_time=86_400, replacement_timeout=timeout)
+    longest_drain = 3_600
+
+    assert _term(request) > request.wait_time + timeout + longest_drain
+
+
+@pytest.mark.parametrize("refused", ["DescribeServices", "lease.seize", "UpdateService"])
+def test_service_is_put_back_when_aws_refuses_the_rescue_at_first(refused: str) -> None:
+    service = EcsSimulator(desired_count=3)
+    stopped: list[str] = []
+    refusals: list[str] = []
+
+    def fault(name: str, _nth: int) -> Fault | None:
+        if not stopped and name == "StopTask":
+            stopped.append(name)
+            return Fault(Killed(), after=True)
+        if stopped and not refusals and name == refused:
+            refusals.append(name)
+            return Fault(AwsFailure(name, WITHOUT_ANSWER, "not yet"))
+        return None
+
+    service.fault = fault
+    run = start(service)
+    run.for_good = True
+
+    assert run.go() is None
+
+    assert refusals
+    assert [rescue["put_back"] for rescue in run.rescued] == [True]
+    assert run.leases.items == {}
+    assert_as_before(service)

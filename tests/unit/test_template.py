@@ -10,7 +10,7 @@ import pytest
 from cfnlint.decode import cfn_yaml
 
 from ecs_ops import custom_resource
-from ecs_ops.settings import LaunchTaskSettings, LogEventsSettings
+from ecs_ops.settings import LaunchTaskSettings, LogEventsSettings, RecycleServiceSettings
 
 PATH = Path(__file__).parents[2] / "template.yaml"
 TEMPLATE: dict[str, Any] = cfn_yaml.load(str(PATH))
@@ -79,7 +79,11 @@ def test_every_property_is_documented_when_the_custom_resource_takes_it() -> Non
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("LogEventsFunction", LogEventsSettings), ("LaunchTaskFunction", LaunchTaskSettings)],
+    [
+        ("LogEventsFunction", LogEventsSettings),
+        ("RecycleServiceFunction", RecycleServiceSettings),
+        ("LaunchTaskFunction", LaunchTaskSettings),
+    ],
 )
 def test_settings_are_complete_when_the_template_sets_them(name: str, settings: Any) -> None:
     variables = FUNCTIONS[name]["Environment"]["Variables"]
@@ -109,7 +113,7 @@ def test_roles_are_handed_to_tasks_and_to_nobody_else() -> None:
         for properties in FUNCTIONS.values()
         for policy in properties["Policies"]
         for statement in policy["Statement"]
-        if statement["Action"] == "iam:PassRole"
+        if statement.get("Action") == "iam:PassRole"
     ]
 
     assert len(statements) == 2
@@ -122,6 +126,7 @@ def test_outputs_are_those_that_other_stacks_rely_on() -> None:
     outputs = TEMPLATE["Outputs"]
 
     assert set(outputs) == {
+        "AlertTopicArn",
         "EventDeadLetterQueueUrl",
         "EventQueueUrl",
         "EventTableName",
@@ -134,6 +139,14 @@ def test_outputs_are_those_that_other_stacks_rely_on() -> None:
     assert export == "${AWS::StackName}-RunTaskServiceToken"
     parameter = RESOURCES["RunTaskServiceTokenParameter"]["Properties"]["Name"]["Fn::Sub"]
     assert parameter == "/${AWS::StackName}/run-task/service-token"
+
+
+def test_records_of_deployments_pass_when_the_rule_is_narrowed_to_clusters() -> None:
+    pattern = RESOURCES["EcsEventsRule"]["Properties"]["EventPattern"]
+    _condition, narrowed, _all = pattern["detail"]["Fn::If"]
+
+    # Their detail has no clusterArn.
+    assert {"clusterArn": [{"exists": False}]} in narrowed["$or"]
 
 
 def test_event_table_has_the_keys_and_indexes_that_readers_query() -> None:

@@ -124,8 +124,8 @@ def test_everything_is_told_in_order_when_memory_ran_out() -> None:
     )
 
     assert verdict.sentence == (
-        "Task failed: container app exited with 137 (SIGKILL: out of memory, or still running "
-        "when the stop timeout ended). OutOfMemoryError: Container killed due to memory usage. "
+        "Task failed: container app exited with 137 (SIGKILL: killed, often out of memory). "
+        "OutOfMemoryError: Container killed due to memory usage. "
         f"Essential container in task exited. Task {ID}."
     )
 

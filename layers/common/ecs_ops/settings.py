@@ -19,14 +19,76 @@ class LogEventsSettings:
 
     table_name: str
     retention_days: int
+    mask_environment: bool
+    cluster_arns: tuple[str, ...]
+    """Clusters whose events are recorded; empty for all."""
+    alert_topic_arn: str
+    opensearch_endpoint: str
+    """`https://…`; '' when there is none."""
+    search_queue_arn: str
+    """The queue of events for OpenSearch; '' when there is none."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read `EVENT_TABLE_NAME` and `EVENT_RETENTION_DAYS`; raise MissingSettings."""
-        _require(env, "EVENT_TABLE_NAME", "EVENT_RETENTION_DAYS")
+        """Read what template.yaml sets; lists are comma separated. Raise MissingSettings."""
+        _require(
+            env,
+            "EVENT_TABLE_NAME",
+            "EVENT_RETENTION_DAYS",
+            "EVENT_MASK_ENVIRONMENT",
+            "EVENT_CLUSTER_ARNS",
+            "ALERT_TOPIC_ARN",
+            "OPENSEARCH_ENDPOINT",
+            "SEARCH_QUEUE_ARN",
+        )
         return cls(
             table_name=env["EVENT_TABLE_NAME"],
             retention_days=int(env["EVENT_RETENTION_DAYS"]),
+            # Whatever is not a clear "false" masks.
+            mask_environment=env["EVENT_MASK_ENVIRONMENT"] != "false",
+            cluster_arns=_items(env["EVENT_CLUSTER_ARNS"]),
+            alert_topic_arn=env["ALERT_TOPIC_ARN"],
+            opensearch_endpoint=env["OPENSEARCH_ENDPOINT"],
+            search_queue_arn=env["SEARCH_QUEUE_ARN"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecycleServiceSettings:
+    """Settings of recycle_service."""
+
+    lease_table_name: str
+    role_arns: tuple[str, ...]
+    """Roles a request may name; `*` in one stands for anything."""
+    secret_arns: tuple[str, ...]
+    """Secrets with keys that a request may name; likewise."""
+    alert_topic_arn: str
+    smtp_secret_arn: str
+    """The mail server's; '' for no mail."""
+    report_recipients: tuple[str, ...]
+    report_subject_prefix: str
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read what template.yaml sets; lists are comma separated. Raise MissingSettings."""
+        _require(
+            env,
+            "RECYCLE_LEASE_TABLE_NAME",
+            "RECYCLE_ROLE_ARNS",
+            "RECYCLE_SECRET_ARNS",
+            "ALERT_TOPIC_ARN",
+            "SMTP_SECRET_ARN",
+            "REPORT_RECIPIENTS",
+            "REPORT_SUBJECT_PREFIX",
+        )
+        return cls(
+            lease_table_name=env["RECYCLE_LEASE_TABLE_NAME"],
+            role_arns=_items(env["RECYCLE_ROLE_ARNS"]),
+            secret_arns=_items(env["RECYCLE_SECRET_ARNS"]),
+            alert_topic_arn=env["ALERT_TOPIC_ARN"],
+            smtp_secret_arn=env["SMTP_SECRET_ARN"],
+            report_recipients=_items(env["REPORT_RECIPIENTS"]),
+            report_subject_prefix=env["REPORT_SUBJECT_PREFIX"],
         )
 
 

@@ -35,12 +35,13 @@ _STOPPED_FROM_OUTSIDE = {
 }
 
 _FIRST_SIGNAL = 128
-_ENDED_BY_ECS = frozenset({137, 143})
+# What a container ends with that ECS stops: SIGTERM, and SIGKILL where that does not help.
+ENDED_BY_ECS = frozenset({137, 143})
 _MEANINGS = {
     126: "the command cannot be executed",
     127: "the command was not found",
     134: "SIGABRT: the program aborted itself",
-    137: "SIGKILL: out of memory, or still running when the stop timeout ended",
+    137: "SIGKILL: killed, often out of memory",
     139: "SIGSEGV: the program touched memory it does not own",
     143: "SIGTERM: the program was asked to stop",
 }
@@ -155,7 +156,7 @@ def _decisive(task: TaskState, containers: Sequence[str], success_codes: Collect
         code = _state_of(task, name).get("exitCode")
         if code in success_codes:
             return 0
-        return 1 if code is None or code in _ENDED_BY_ECS else 2
+        return 1 if code is None or code in ENDED_BY_ECS else 2
 
     return max(containers, key=blame)
 

@@ -25,10 +25,15 @@ _CONFIG = Config(
     user_agent_extra="ecs-ops",
 )
 
-# What botocore itself tries again (`botocore.retries.standard`), and what services call a 5xx.
+# Checking items by the model takes a quarter of what an event costs; DynamoDB checks them too.
+_CONFIGS = {"dynamodb": _CONFIG.merge(Config(parameter_validation=False))}
+
+# What botocore itself tries again (`botocore.retries.standard`), what services call a 5xx, and
+# Auto Scaling's word for a change that is still being made.
 _TRANSIENT_CODES = frozenset(
     {
         "BandwidthLimitExceeded",
+        "ConcurrentUpdateException",
         "EC2ThrottledException",
         "InternalError",
         "InternalFailure",
@@ -68,15 +73,16 @@ _TOO_MANY = 429
 
 
 @cache
-def client(service: str, region: str = "") -> Any:
+def client(service: str, region: str = "", session: boto3.Session | None = None) -> Any:
     """Return the function's client of this service: made on first use, kept while warm.
 
     Args:
         service: as boto3 calls it.
         region: '' for the function's own.
+        session: whose credentials it uses; None for the function's own.
     """
-    return boto3.client(  # type: ignore[call-overload]
-        service, region_name=region or None, config=_CONFIG
+    return (session or boto3).client(  # type: ignore[call-overload]
+        service, region_name=region or None, config=_CONFIGS.get(service, _CONFIG)
     )
 
 

@@ -49,6 +49,8 @@ RETRY_TRANSIENT = StepConfig(
 
 # Seconds between attempts.
 _LONGEST_PAUSE = 20
+# A wait that backs off looks again after a twelfth of the time it has waited.
+_PART_OF_THE_WAIT = 12
 
 
 class GaveUp(EcsOpsError):
@@ -72,6 +74,9 @@ class Waited[T]:
     """What the last check that got an answer returned; None when none did."""
     met: bool
     """Whether `seen` is what was waited for; False when the deadline came first."""
+    polls: int = 0
+    took: float = 0
+    """Seconds from the first poll to the last."""
 
 
 class _Poll[T](TypedDict):
@@ -81,6 +86,11 @@ class _Poll[T](TypedDict):
     met: bool
     left: float
     """Seconds to the deadline, read beside the check."""
+    began: float
+    """Epoch seconds of the first poll."""
+    polls: int
+    soon: bool
+    """Whether the next poll is worth hurrying for."""
 
 
 def run_step[T](context: DurableContext, name: str, func: Callable[[], T]) -> T:
@@ -116,6 +126,10 @@ def wait_until[T](
     *,
     deadline: float,
     max_delay: int = 3,
+    backs_off: bool = False,
+    soon: Callable[[T], bool] = lambda _: False,
+    first_delay: int = 1,
+    passing: tuple[type[EcsOpsError], ...] = (Transient,),
     clock: Callable[[], float] = time.time,
 ) -> Waited[T]:
     """Poll `check` until `done` likes what it returns, or until the deadline.
@@ -124,40 +138,71 @@ def wait_until[T](
         context: of the durable handler, or a child of it.
         name: of the operation in the execution's history.
         check: gets what the last answered check returned (None at first) and returns what it sees
-            now, as JSON. Transient inside it counts as no answer.
+            now, as JSON. What is `passing` inside it counts as no answer.
         done: pure; True ends the wait.
         deadline: epoch seconds. Take it from a step, or a replay moves it.
-        max_delay: seconds between polls at most. The first delay is one second, doubling from
-            there. Every poll counts toward the 3,000 operations an execution may have.
+        max_delay: seconds between polls at most. Delays begin at one second and double. Every poll
+            counts toward the 3,000 operations an execution may have.
+        backs_off: whether the delay goes on growing, to a part of the time waited so far, so that
+            a wait of a day takes a hundred polls.
+        first_delay: seconds from the first poll to the second, where it is known to be in vain to
+            look earlier.
+        soon: pure; True when what was seen is worth another look at once, the deadline or not. It
+            must not be so for ever.
+        passing: errors that may be gone at the next poll.
         clock: epoch seconds; read only inside the check, so a replay sees the stored reading.
 
     Raises:
         aws_durable_execution_sdk_python.WaitForConditionError: `check` raised something other
-            than Transient.
+            than those.
     """
 
     def poll(last: _Poll[T], poll_context: WaitForConditionCheckContext) -> _Poll[T]:
-        seen, met = last["seen"], False
+        seen, met, hurry = last["seen"], False, False
         try:
             seen = check(seen)
-            met = done(seen)
-        except Transient as error:
+            met, hurry = done(seen), soon(seen)
+        except passing as error:
             poll_context.logger.warning("%s: no answer this time: %s", name, error)
-        return {"seen": seen, "met": met, "left": deadline - clock()}
+        now = clock()
+        return {
+            "seen": seen,
+            "met": met,
+            "left": deadline - now,
+            "began": last["began"] or now,
+            "polls": last["polls"] + 1,
+            "soon": hurry,
+        }
 
     def strategy(state: _Poll[T], attempt: int) -> WaitForConditionDecision:
-        if state["met"] or state["left"] <= 0:
+        if state["met"] or (state["left"] <= 0 and not state["soon"]):
             return WaitForConditionDecision.stop_polling()
         # Capped before it is computed: a float exponent overflows after some thousand polls.
-        growing = 2 ** min(attempt - 1, 16)
-        delay = max(1, min(growing, max_delay, math.ceil(state["left"])))
+        growing = 1 if state["soon"] else 2 ** min(attempt - 1, 16)
+        waited = deadline - state["left"] - state["began"]
+        longest = max(max_delay, waited / _PART_OF_THE_WAIT) if backs_off else max_delay
+        delay = max(1, min(growing, math.floor(longest), math.ceil(state["left"])))
+        if attempt == 1 and not state["soon"]:
+            delay = max(1, min(first_delay, math.ceil(state["left"])))
         return WaitForConditionDecision.continue_waiting(Duration(seconds=delay))
 
-    first: _Poll[T] = {"seen": None, "met": False, "left": 0.0}
+    first: _Poll[T] = {
+        "seen": None,
+        "met": False,
+        "left": 0.0,
+        "began": 0.0,
+        "polls": 0,
+        "soon": False,
+    }
     last = context.wait_for_condition(
         poll, WaitForConditionConfig(wait_strategy=strategy, initial_state=first), name=name
     )
-    return Waited(seen=last["seen"], met=last["met"])
+    return Waited(
+        seen=last["seen"],
+        met=last["met"],
+        polls=last["polls"],
+        took=deadline - last["left"] - last["began"],
+    )
 
 
 def attempt[T](
@@ -167,9 +212,10 @@ def attempt[T](
     *,
     deadline: float,
     hide: Callable[[str], str] = str,
+    passing: tuple[type[EcsOpsError], ...] = (Transient,),
     clock: Callable[[], float] = time.time,
 ) -> T:
-    """Run `func` once and store its result; on Transient again, for as long as there is time.
+    """Run `func` once and store its result; again, for as long as there is time, if that may help.
 
     Unlike `run_step` it lets nothing raise inside the operation: the SDK logs such an exception
     as it is, and what AWS says may repeat what it was sent.
@@ -179,6 +225,7 @@ def attempt[T](
         name: of the operation in the execution's history.
         func: returns JSON. It runs at least once, so its effects need an identity of their own.
         deadline: epoch seconds, from a step.
+        passing: errors after which another try may help.
         hide: takes what is secret out of an error's text, before it is stored.
         clock: epoch seconds.
 
@@ -191,7 +238,7 @@ def attempt[T](
             return {"value": func(), "why": "", "again": False}
         except Exception as error:  # noqa: BLE001 - told below, without what is secret
             why = hide(explain(error)) or type(error).__name__
-            return {"value": None, "why": why, "again": isinstance(error, Transient)}
+            return {"value": None, "why": why, "again": isinstance(error, passing)}
 
     waited = wait_until(
         context,

@@ -1,90 +1,162 @@
-"""A recycle from survey to report, over as many invocations as it takes.
+"""A recycle from survey to report, over as many invocations and executions as it takes.
 
-For each task: one step (stop it), one wait for its replacement, one pause. A handler is replayed
+For each batch: one step (stop it), one wait for its replacements, one pause. A handler is replayed
 from the top at every resumption, so all that is not a rule happens inside these operations.
+
+Before anything is changed it is written down, in the lease that keeps a second recycle of the
+service away: see `recycle_lease`. So whoever ends the recycle can put the service back.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
-from typing import TYPE_CHECKING, Final, TypedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from aws_durable_execution_sdk_python.config import Duration
-from aws_durable_execution_sdk_python.exceptions import UnrecoverableError
+from aws_durable_execution_sdk_python.exceptions import StepError, UnrecoverableError
 
-from ecs_ops.aws.durable import explain, run_step, wait_until
-from ecs_ops.errors import AwsFailure, InvalidRequest, NotFound
+from ecs_ops.aws.durable import attempt, explain, run_step, wait_until
+from ecs_ops.errors import AwsFailure, Conflict, InvalidRequest, NotFound, Transient
 from ecs_ops.recycle import (
-    REPLACEMENT_TIMEOUT,
-    Plan,
+    LOOKS_IN_A_ROW,
+    MOST_OPERATIONS,
     Progress,
     RecycleHalted,
-    Stop,
-    passed,
+    check,
+    is_over,
+    plan,
     survey,
+    task_id,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aws_durable_execution_sdk_python import DurableContext
 
-    from ecs_ops.recycle import RecycleRequest, Report, Services, Survey
+    from ecs_ops.aws.recycle_lease import Leases
+    from ecs_ops.recycle import (
+        Bounds,
+        Changes,
+        Done,
+        Look,
+        Plan,
+        RecycleRequest,
+        Report,
+        Services,
+        Stop,
+        Survey,
+    )
 
+PASSING: Final = (Transient, AwsFailure)
+"""Putting a service back is tried again after these: what is refused now may be allowed soon."""
+_UNANSWERED: Final = (*PASSING, NotFound)
+"""No reason to leave a service half-way: a wait for its tasks has an end of its own."""
+CONTINUATION: Final = "continuation"
+"""Member of the input by which one execution hands over to the next. Not for people."""
 _LONGEST_DELAY: Final = 5
-"""Seconds between two looks; the first delay is one second."""
+"""Seconds between two looks in the first minute of a wait; the first delay is one second."""
+_NOT_YET: Final = 0.8
+"""Part of the quickest replacement so far before which looking for another one is in vain."""
 _ATTEMPTS: Final = 5
-"""Attempts to stop one task, when others fail at the same time."""
+"""Attempts to stop one batch, when other tasks fail at the same time."""
 _SETTLING_TIME: Final = 120
-"""Seconds ECS is given to take the additional task away, so that the report shows the end."""
+"""Seconds ECS is given to take the additional tasks away, so that the report shows the end."""
+_PATIENCE: Final = 3600
+"""Seconds for which putting the service back is tried."""
+_LONGEST_DRAIN: Final = 3600
+"""Seconds: the longest deregistration delay that a target group can have."""
+_MARGIN: Final = 900
+"""Seconds a lease outlives the longest pause between two of its renewals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a recycle works with besides its durable context."""
+
+    service: Services
+    leases: Leases
+    go_on: Callable[[str, Mapping[str, Any]], str]
+    """Start a further execution, by name and input; return its ARN. Twice is once."""
+    tell: Callable[[Report, str], None]
+    """Send the report, with the execution's ARN, to people. Raises nothing."""
+    clock: Callable[[], float] = time.time
+    """Epoch seconds; read inside operations only."""
+
+
+class Continuation(TypedDict):
+    """What one execution hands to the next."""
+
+    run: str
+    number: int
+    service_arn: str
+    plan: Plan
+    done: Done
 
 
 class _Surveyed(TypedDict):
     found: Survey | None
+    field: str
     missing: str
     """What does not exist; an error's type would not survive a step."""
 
 
+class _Leased(TypedDict):
+    held_by: str
+    """Execution that recycles this service already; '' when the lease is ours."""
+    left_over: Changes | None
+
+
 class _Resized(TypedDict):
-    desired_count: int
+    desired_count: int | None
+    """As it is afterwards; None when it was not looked at."""
     at: float
 
 
-class _Stopped(Stop):
+class _Stopped(TypedDict):
+    stop: Stop
     at: float
 
 
 def recycle(
     request: RecycleRequest,
     context: DurableContext,
-    service: Services,
-    clock: Callable[[], float] = time.time,
+    outside: Outside,
+    continuation: Continuation | None = None,
 ) -> Report:
     """Replace the service's tasks, oldest first, and tell what became of each.
 
-    What goes wrong after the desired count may have been raised ends the recycle early, is put
-    right, and comes back in the report.
+    What goes wrong after something may have been changed ends the recycle early, is put right, and
+    comes back in the report.
 
     Args:
         request: what to recycle.
         context: of the durable handler.
-        service: the service.
-        clock: epoch seconds; read inside operations only.
+        outside: the service, and all else.
+        continuation: what the execution before this one left to do.
 
     Raises:
-        InvalidRequest: there is no such service, or it cannot be recycled; nothing was done.
-        aws_durable_execution_sdk_python.StepError: the survey failed, and nothing was done; or the
-            desired count could not be restored, which must not look like success.
+        InvalidRequest: there is no such service, or it cannot be recycled, or not now; nothing was
+            done.
+        aws_durable_execution_sdk_python.StepError: the survey failed, and nothing was done.
+        GaveUp: the service could not be put back, which must not look like success.
     """
-    surveyed = run_step(context, "survey", lambda: _survey(service))
-    if not surveyed["found"]:
-        raise InvalidRequest("cluster_name and service_name", surveyed["missing"])
-    run = _Recycle(request, Plan.of(request, surveyed["found"]), context, service, clock)
+    execution = context.execution_context.durable_execution_arn
+    if continuation is None:
+        continuation = _begin(request, context, outside, execution)
+    run = _Recycle(request, context, outside, execution, continuation)
+    if request.dry_run:
+        return run.progress.report(request, "planned")
     problem = None
     try:
-        run.strengthen()
-        for number, task_arn in enumerate(run.plan.tasks, 1):
-            run.replace(number, task_arn)
+        if run.progress.queue:
+            run.strengthen()
+        while run.progress.queue:
+            if run.operations > MOST_OPERATIONS:
+                return run.hand_over()
+            run.replace_batch()
     except UnrecoverableError:
         # The SDK's own: it ends this invocation, and a later one takes up the thread.
         raise
@@ -92,133 +164,411 @@ def recycle(
         context.logger.exception("Recycling ended early")
         problem = explain(error)
         run.progress.give_up(problem)
-    report = run.restore(problem)
-    context.logger.info(
-        "Recycling %s: %d of %d tasks recycled",
-        report["outcome"],
-        len(report["recycled"]),
-        len(run.plan.tasks),
-    )
-    return report
+        if run.progress.done["failed"]:
+            run.recover()
+    return run.finish(problem)
 
 
-def _survey(service: Services) -> _Surveyed:
+def without_continuation(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a function's input what a person asked for."""
+    return {name: value for name, value in event.items() if name != CONTINUATION}
+
+
+def put_back(service: Services, changes: Changes) -> int | None:
+    """Undo a recycle's changes where they are still its own; return the desired count.
+
+    The bounds come first: a minimum that is still raised would raise the desired count again.
+    """
     try:
-        return {"found": survey(service.describe(), service.tasks()), "missing": ""}
+        found = service.describe()
+    except NotFound:
+        return None
+    if found.status != "ACTIVE":
+        return found.desired_count
+    before, made = changes["before"], changes["made"]
+    if before["bounds"]:
+        for bounds in [made["bounds"], *reversed(changes["made_earlier"])]:
+            if bounds:
+                service.change_bounds(bounds, before["bounds"])
+    count = service.change_desired_count(made["desired_count"], before["desired_count"])
+    if before["bounds"] and count == min(made["desired_count"], before["bounds"]["highest"]):
+        # An attempt was cut off between the two, and Auto Scaling has cut the surge since.
+        count = service.change_desired_count(count, before["desired_count"])
+    return count
+
+
+def _begin(
+    request: RecycleRequest, context: DurableContext, outside: Outside, execution: str
+) -> Continuation:
+    """Look, refuse what cannot be recycled, and take the lease: the run is named by this one."""
+    surveyed = run_step(context, "survey", lambda: _survey(request, outside))
+    found = surveyed["found"]
+    if not found:
+        raise InvalidRequest(surveyed["field"], surveyed["missing"])
+    check(request, found)
+    service_arn = found["service"]["arn"]
+    left_over = None
+    if not request.dry_run:
+
+        def lease() -> _Leased:
+            now = outside.clock()
+            taken = outside.leases.take(
+                service_arn, execution, execution, now=now, expires=now + _term(request)
+            )
+            return {
+                "held_by": "" if taken["ok"] else taken["execution"],
+                "left_over": taken["left_over"],
+            }
+
+        leased = run_step(context, "lease", lease)
+        if leased["held_by"]:
+            raise InvalidRequest(
+                "service_name",
+                f"{request.service_name} is being recycled already, by {leased['held_by']}",
+            )
+        left_over = leased["left_over"]
+        if left_over:
+            # Of a run that could not put the service back. It stays noted until this run's changes
+            # take its place, so a crash here loses nothing.
+            attempt(
+                context,
+                "put-back-left-over",
+                lambda: put_back(outside.service, left_over),
+                deadline=found["at"] + _PATIENCE,
+                passing=PASSING,
+                clock=outside.clock,
+            )
+    planned, done = plan(request, found, left_over)
+    return {
+        "run": execution,
+        "number": 1,
+        "service_arn": service_arn,
+        "plan": planned,
+        "done": done,
+    }
+
+
+def _term(request: RecycleRequest) -> int:
+    """Return for how many seconds a lease is taken: until it is renewed, at the next stop."""
+    return request.wait_time + request.replacement_timeout + _LONGEST_DRAIN + _PATIENCE + _MARGIN
+
+
+def _survey(request: RecycleRequest, outside: Outside) -> _Surveyed:
+    field = "cluster_name and service_name"
+    service = outside.service
+    try:
+        described = service.describe()
+        sighting = service.look()
+        field = "alarm_names"
+        ringing = service.ringing(request.alarm_names) if request.alarm_names else []
+        field = "service_name"
+        found = survey(
+            described,
+            sighting,
+            bounds=service.bounds(),
+            protected=service.protected([task.arn for task in sighting.tasks]),
+            ringing=ringing,
+            deregistration_delay=service.deregistration_delay(),
+            at=outside.clock(),
+        )
     except NotFound as error:
-        return {"found": None, "missing": str(error)}
+        return {"found": None, "field": field, "missing": str(error)}
+    return {"found": found, "field": "", "missing": ""}
 
 
 class _Recycle:
-    """The operations of one recycle, in the order of their use."""
+    """The operations of one execution, in the order of their use."""
 
     def __init__(
         self,
         request: RecycleRequest,
-        plan: Plan,
         context: DurableContext,
-        service: Services,
-        clock: Callable[[], float],
+        outside: Outside,
+        execution: str,
+        continuation: Continuation,
     ) -> None:
-        self.plan = plan
-        self.progress = Progress.begin(plan)
+        self.progress = Progress(continuation["plan"], continuation["done"])
+        self.operations = 4
+        """How many of this execution's 3,000 are used, as Lambda counts them."""
+        self._continuation = continuation
         self._request = request
         self._context = context
-        self._service = service
-        self._clock = clock
+        self._service = outside.service
+        self._outside = outside
+        self._clock = outside.clock
+        self._execution = execution
+        self._batch = 0
+        self._quickest = 0.0
+        self._total = len(self.progress.plan["tasks"]) + len(self.progress.done["recycled"])
 
-    def strengthen(self) -> None:
-        """Have as many tasks in service as the goal, before the first one is stopped."""
-        resized = self._resize("raise", self.plan.before, self.plan.goal)
-        if resized["desired_count"] != self.plan.goal:
-            raise RecycleHalted(f"somebody changed the desired count to {resized['desired_count']}")
-        self._wait_for_strength("strength", since=resized["at"])
+    def strengthen(self, expected: Bounds | None = None) -> None:
+        """Have as many tasks in service as the goal, before the next one is stopped.
 
-    def replace(self, number: int, task_arn: str) -> None:
-        """Stop one task and wait until another one has taken its place."""
-        count = len(self.plan.tasks)
-        self._context.logger.info("Recycling task %d/%d: %s", number, count, task_arn)
-        self.progress.at_hand = task_arn
-        stopped = self._stop(f"stop-{number}", task_arn)
-        for attempt in range(1, _ATTEMPTS):
-            if stopped["verdict"] != "weak":
+        Args:
+            expected: the bounds as they are, where they are not what they were at first.
+        """
+        resized = self._step("raise", lambda: self._raise(expected))
+        count = resized["desired_count"] or 0
+        if count < self.progress.goal:
+            raise RecycleHalted(f"somebody changed the desired count to {count}")
+        if count > self.progress.goal:
+            self._grow(count)
+        else:
+            self._wait_for_strength("strength", since=resized["at"])
+
+    def _grow(self, desired_count: int) -> None:
+        """Go on with the count somebody asks for, and the surge on top of it."""
+        expected = self.progress.plan["changes"]["made"]["bounds"]
+        self.progress.grown(desired_count)
+        self.strengthen(expected)
+
+    def replace_batch(self) -> None:
+        """Stop the next tasks and wait until others have taken their place."""
+        tasks = self.progress.begin()
+        self._batch += 1
+        number = self._total - len(self.progress.queue)
+        self._context.logger.info("Recycling task %d/%d: %s", number, self._total, " ".join(tasks))
+        stopped = self._stop(str(self._batch))
+        for again in range(2, _ATTEMPTS + 1):
+            if stopped["stop"]["verdict"] == "grown":
+                self._grow(stopped["stop"]["desired_count"])
+            elif stopped["stop"]["verdict"] == "weak":
+                # Another task failed during the pause, and ECS is replacing that one.
+                self._wait_for_strength(f"recovery-{self._batch}", since=stopped["at"])
+            else:
                 break
-            # Another task failed during the pause, and ECS is replacing that one.
-            self._wait_for_strength(f"recovery-{number}-{attempt}", since=stopped["at"])
-            stopped = self._stop(f"stop-{number}-{attempt + 1}", task_arn)
-        match stopped["verdict"]:
+            stopped = self._stop(f"{self._batch}-{again}")
+        match stopped["stop"]["verdict"]:
             case "weak" | "halt":
-                raise RecycleHalted(stopped["why"])
-            case "gone":
-                self.progress.skip(task_arn, stopped["why"])
-                return
-        self._wait_for_strength(f"replacement-{number}", since=stopped["at"])
-        self.progress.replaced(task_arn)
-        if number < count and self._request.wait_time:
-            self._context.wait(Duration(seconds=self._request.wait_time), name=f"pause-{number}")
+                raise RecycleHalted(stopped["stop"]["why"])
+            case "grown":
+                raise RecycleHalted("the desired count keeps growing")
+        if not self.progress.at_hand:
+            return
+        look = self._wait_for_strength(f"replacement-{self._batch}", since=stopped["at"])
+        self.progress.replaced(look)
+        if self.progress.queue and self._request.wait_time:
+            self.operations += 1
+            self._context.wait(
+                Duration(seconds=self._request.wait_time), name=f"pause-{self._batch}"
+            )
 
-    def restore(self, problem: str | None) -> Report:
-        """Set the desired count back, unless somebody else has changed it, and report."""
-        resized = self._resize("restore", self.plan.goal, self.plan.before)
+    def hand_over(self) -> Report:
+        """Have a further execution go on, and tell which."""
+        number = self._continuation["number"] + 1
+        further: Continuation = {
+            **self._continuation,
+            "number": number,
+            "plan": {**self.progress.plan, "tasks": self.progress.queue},
+            "done": self.progress.done,
+        }
+        # Twice the same name is one execution.
+        name = f"{hashlib.sha256(further['run'].encode()).hexdigest()[:32]}-{number}"
+        execution = self._step(
+            "continue", lambda: self._outside.go_on(name, {CONTINUATION: further})
+        )
+        return self.progress.report(self._request, "continued", next_execution=execution)
+
+    def recover(self) -> None:
+        """Give ECS time to replace what was stopped, before the desired count is lowered.
+
+        ECS does not say whether it then takes a task that has not started or one that works.
+        """
+        began = self._step("trouble", self._clock)
+
+        def look(_last: list[int] | None) -> list[int]:
+            count = len(self.progress.in_service(self._service.look().tasks))
+            return [count, self._service.describe().desired_count]
+
+        waited = wait_until(
+            self._context,
+            "recovery",
+            look,
+            # Nor is there anything to wait for when somebody wants fewer.
+            lambda seen: seen[0] >= self.progress.goal or seen[1] < self.progress.goal,
+            deadline=began + self._request.replacement_timeout,
+            max_delay=_LONGEST_DELAY,
+            backs_off=True,
+            passing=_UNANSWERED,
+            clock=self._clock,
+        )
+        self.operations += 1 + waited.polls
+
+    def finish(self, problem: str | None) -> Report:
+        """Put the service back, give up the lease, and tell."""
+        began = self._step("ending", self._clock)
+        resized = self._attempt("restore", self._restore, deadline=began + _PATIENCE)
         desired_count = resized["desired_count"]
         settled = wait_until(
             self._context,
             "settle",
             lambda _: self._count(),
-            lambda count: count is None or count <= desired_count,
+            lambda count: count is None or desired_count is None or count <= desired_count,
             deadline=resized["at"] + _SETTLING_TIME,
             max_delay=_LONGEST_DELAY,
             clock=self._clock,
         )
-        return self.progress.report(
-            self._request, problem=problem, after=settled.seen, desired_count=desired_count
+        self._attempt(
+            "release",
+            lambda: self._outside.leases.release(
+                self._continuation["service_arn"], self._continuation["run"]
+            ),
+            deadline=began + _PATIENCE,
         )
+        report = self.progress.report(
+            self._request,
+            "failed" if problem else "succeeded",
+            problem=problem,
+            after=settled.seen,
+            desired_count=desired_count,
+        )
+        self._context.logger.info(
+            "Recycling %s: %d of %d tasks recycled",
+            report["outcome"],
+            len(report["recycled"]),
+            self._total,
+        )
+        if self._request.notify:
+            self._step("report", lambda: self._outside.tell(report, self._execution))
+        return report
+
+    def _step[T](self, name: str, func: Callable[[], T]) -> T:
+        self.operations += 1
+        return run_step(self._context, name, func)
+
+    def _attempt[T](self, name: str, func: Callable[[], T], *, deadline: float) -> T:
+        return attempt(
+            self._context, name, func, deadline=deadline, passing=PASSING, clock=self._clock
+        )
+
+    def _raise(self, expected: Bounds | None) -> _Resized:
+        self._hold()
+        changes = self.progress.plan["changes"]
+        before, made = changes["before"], changes["made"]
+        # Written down first: a crash right after this line leaves a note of more than was done.
+        self._outside.leases.record(
+            self._continuation["service_arn"], self._continuation["run"], changes
+        )
+        bounds = expected or before["bounds"]
+        if bounds and made["bounds"]:
+            found = self._service.change_bounds(bounds, made["bounds"])
+            if found and found["highest"] < made["desired_count"]:
+                # Auto Scaling would take the surge away, and nobody could tell that from a wish.
+                raise Conflict(
+                    f"somebody set the maximum of Auto Scaling to {found['highest']},"
+                    f" and {made['desired_count']} tasks are needed"
+                )
+        count = self._service.change_desired_count(before["desired_count"], made["desired_count"])
+        return {"desired_count": count, "at": self._clock()}
+
+    def _hold(self) -> None:
+        """Make sure that the service is still ours to change, and for a while.
+
+        Raises:
+            Conflict: somebody else has taken over, or has put the service back.
+        """
+        self._outside.leases.renew(
+            self._continuation["service_arn"],
+            self._continuation["run"],
+            self._execution,
+            expires=self._clock() + _term(self._request),
+        )
+
+    def _restore(self) -> _Resized:
+        leases, run = self._outside.leases, self._continuation["run"]
+        service_arn = self._continuation["service_arn"]
+        lease = leases.read(service_arn)
+        count = None
+        # Whoever took over has put it back, or will.
+        if lease and lease["run"] == run and lease["changes"]:
+            if lease["changed_by"] != run:
+                # Left by an earlier run; nothing more was changed since. Now it is ours to undo.
+                leases.record(service_arn, run, lease["changes"])
+            count = put_back(self._service, lease["changes"])
+        return {"desired_count": count, "at": self._clock()}
 
     def _count(self) -> int | None:
         try:
-            return len(self.progress.in_service(self._service.tasks()))
+            return len(self.progress.in_service(self._service.look().tasks))
         except (AwsFailure, NotFound):
             # A last look that is refused must not cost the report.
             return None
 
-    def _resize(self, name: str, expected: int, wanted: int) -> _Resized:
-        def resize() -> _Resized:
-            count = self._service.change_desired_count(expected, wanted)
-            return {"desired_count": count, "at": self._clock()}
-
-        return run_step(self._context, name, resize)
-
-    def _stop(self, name: str, task_arn: str) -> _Stopped:
-        stopped = run_step(self._context, name, lambda: self._stop_if_strong(task_arn))
-        self.progress.tried(stopped, task_arn)
+    def _stop(self, name: str) -> _Stopped:
+        try:
+            stopped = self._step(f"stop-{name}", self._stop_if_strong)
+        except StepError as error:
+            # Nobody knows any more how many of them it had stopped by then.
+            self.progress.lost(explain(error))
+            raise
+        self.progress.tried(stopped["stop"])
         return stopped
 
-    def _stop_if_strong(self, task_arn: str) -> _Stopped:
-        stop = self.progress.may_stop(self._service.describe(), self._service.tasks(), task_arn)
+    def _stop_if_strong(self) -> _Stopped:
+        self._hold()
+        service, sighting = self._service.describe(), self._service.look()
+        present = {task_id(task.arn) for task in sighting.tasks}
+        stop = self.progress.may_stop(
+            service,
+            sighting,
+            protected=self._service.protected(
+                [self._arn(task) for task in self.progress.at_hand if task in present]
+            ),
+            ringing=self._ringing(),
+            # An earlier attempt of this step stopped them, and was cut off before saying so.
+            already=[
+                task
+                for task in self.progress.at_hand
+                if task not in present and self._service.was_recycled(self._arn(task))
+            ],
+        )
         if stop["verdict"] == "stop":
-            try:
-                self._service.stop(task_arn)
-            except NotFound as error:
-                stop["verdict"], stop["why"] = "gone", str(error)
-        elif stop["verdict"] == "gone" and self._service.was_recycled(task_arn):
-            # An earlier attempt of this step stopped it, and was cut off before saying so.
-            stop["verdict"] = "stop"
-        return {**stop, "at": self._clock()}
+            for task in list(stop["stopped"]):
+                try:
+                    self._service.stop(self._arn(task))
+                except NotFound as error:
+                    if task in present:
+                        stop["stopped"].remove(task)
+                        stop["left"].append({"id": task, "why": str(error)})
+        return {"stop": stop, "at": self._clock()}
 
-    def _wait_for_strength(self, name: str, *, since: float) -> None:
+    def _arn(self, task: str) -> str:
+        return f"{self.progress.plan['arn_prefix']}{task}"
+
+    def _ringing(self) -> list[str]:
+        names = self._request.alarm_names
+        return self._service.ringing(names) if names else []
+
+    def _look(self, last: Look | None, since: float) -> Look:
+        sighting, ringing = self._service.look(), self._ringing()
+        return self.progress.look(sighting, ringing, last, since=since, now=self._clock())
+
+    def _wait_for_strength(self, name: str, *, since: float) -> Look:
+        timeout = self._request.replacement_timeout
         waited = wait_until(
             self._context,
             name,
-            lambda last: self.progress.look(self._service.tasks(), last),
-            passed,
-            deadline=since + REPLACEMENT_TIMEOUT,
+            lambda last: self._look(last, since),
+            is_over,
+            deadline=since + timeout + self.progress.plan["deregistration_delay"],
             max_delay=_LONGEST_DELAY,
+            backs_off=True,
+            first_delay=int(_NOT_YET * self._quickest),
+            soon=lambda look: 0 < look["passed"] < LOOKS_IN_A_ROW,
+            passing=_UNANSWERED,
             clock=self._clock,
         )
-        self.progress.saw(waited.seen)
-        if not waited.met:
-            seen = waited.seen["in_service"] if waited.seen else "unknown"
+        self.operations += 1 + waited.polls
+        look = waited.seen
+        self.progress.saw(look)
+        if look and look["trouble"]:
+            raise RecycleHalted(look["trouble"])
+        if not look or not waited.met:
+            seen = look["in_service"] if look else "unknown"
             raise RecycleHalted(
-                f"no replacement within {REPLACEMENT_TIMEOUT} seconds:"
-                f" {seen} of {self.plan.goal} tasks are in service"
+                f"no replacement within {timeout} seconds:"
+                f" {seen} of {self.progress.goal} tasks are in service"
             )
+        if self.progress.at_hand:
+            self._quickest = min(self._quickest or waited.took, waited.took)
+        return look

@@ -1,0 +1,165 @@
+"""Puts a service back whose recycle cannot: it was stopped by an operator, failed or timed out.
+
+None of the three runs any code of ours in that execution. Lambda tells EventBridge, a rule brings
+the event back to the same function, and a new execution undoes what the lease says was changed.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from aws_durable_execution_sdk_python.config import Duration
+
+from ecs_ops.aws.durable import GaveUp, attempt, run_step
+from ecs_ops.aws.service_recycle import CONTINUATION, PASSING, put_back, without_continuation
+from ecs_ops.errors import InvalidRequest, NotFound
+from ecs_ops.recycle import RecycleRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aws_durable_execution_sdk_python import DurableContext
+
+    from ecs_ops.aws.ended_execution import EndedExecution
+    from ecs_ops.aws.service_recycle import Outside
+
+_PATIENCE: Final = 3600
+"""Seconds for which putting the service back is tried."""
+_LIFE: Final = 60
+"""Seconds for which an invocation of the ended execution may still work: the function's timeout."""
+
+
+class Rescue(TypedDict):
+    """What became of a recycle whose execution ended without a result."""
+
+    execution: str
+    """ARN of the execution that ended."""
+    status: str
+    """FAILED, STOPPED or TIMED_OUT."""
+    error: str
+    cluster_name: str
+    service_name: str
+    put_back: bool
+    """Whether the recycle had changed the service, and that is undone."""
+    desired_count: int | None
+
+
+def rescue(
+    context: DurableContext,
+    find: Callable[[], EndedExecution | None],
+    outside_of: Callable[[RecycleRequest], Outside],
+    tell: Callable[[Rescue, str], None],
+    clock: Callable[[], float],
+) -> Rescue | None:
+    """Undo what an ended recycle left changed, and tell.
+
+    Args:
+        context: of the durable handler.
+        find: reads what the ended execution was given; None when there is nothing to pick up.
+        outside_of: what a recycle of this request works with.
+        tell: tells people, and why the service could not be put back, if so; raises nothing.
+        clock: epoch seconds.
+
+    Returns:
+        What was found and done; None when the execution was no recycle.
+
+    Raises:
+        GaveUp: the service could not be put back.
+    """
+    deadline = run_step(context, "begin", clock) + _PATIENCE
+
+    def try_to[T](name: str, func: Callable[[], T]) -> T:
+        return attempt(context, name, func, deadline=deadline, passing=PASSING, clock=clock)
+
+    found = try_to("find", lambda: _found(find()))
+    if found is None:
+        return None
+    request, found_so_far = RecycleRequest.parse(found["request"]), found["rescue"]
+
+    def end(done: Rescue, problem: str = "") -> Rescue:
+        if request.notify:
+            run_step(context, "report", lambda: tell(done, problem))
+        return done
+
+    def undo() -> Rescue:
+        return _undo(outside_of, request, found["run"], found_so_far)
+
+    try:
+        done = try_to("restore", undo)
+        if done["put_back"]:
+            # An invocation that was under way may have changed it once more in the same moment.
+            context.wait(Duration(seconds=_LIFE), name="grace")
+            done = try_to("restore-again", undo)
+        try_to("release", lambda: _let_go(outside_of, request, found["run"]))
+    except GaveUp as error:
+        end(found_so_far, str(error))
+        raise
+    return end(done)
+
+
+class _Found(TypedDict):
+    """What an execution was about that ended."""
+
+    request: dict[str, Any]
+    run: str
+    rescue: Rescue
+
+
+def _found(ended: EndedExecution | None) -> _Found | None:
+    if ended is None:
+        return None
+    given = without_continuation(ended.input)
+    try:
+        request = RecycleRequest.parse(given)
+    except InvalidRequest:
+        return None
+    return {
+        "request": given,
+        # A run is named by its first execution.
+        "run": str((ended.input.get(CONTINUATION) or {}).get("run") or ended.arn),
+        "rescue": {
+            "execution": ended.arn,
+            "status": ended.status,
+            "error": ended.error,
+            "cluster_name": request.cluster_name,
+            "service_name": request.service_name,
+            "put_back": False,
+            "desired_count": None,
+        },
+    }
+
+
+def _undo(
+    outside_of: Callable[[RecycleRequest], Outside],
+    request: RecycleRequest,
+    run: str,
+    found: Rescue,
+) -> Rescue:
+    try:
+        outside = outside_of(request)
+        service_arn = outside.service.describe().arn
+        # From here on, what is left of the ended execution may not touch the service any more.
+        changes = outside.leases.seize(service_arn, run, by=_rescuer(run))
+        if not changes:
+            return found
+        return {**found, "put_back": True, "desired_count": put_back(outside.service, changes)}
+    except NotFound:
+        return found
+    except InvalidRequest as error:
+        if found["status"] == "FAILED" and str(error) in found["error"]:
+            # It was refused for the same reason, and never began.
+            return found
+        raise
+
+
+def _let_go(
+    outside_of: Callable[[RecycleRequest], Outside], request: RecycleRequest, run: str
+) -> None:
+    with suppress(InvalidRequest, NotFound):
+        outside = outside_of(request)
+        outside.leases.release(outside.service.describe().arn, _rescuer(run))
+
+
+def _rescuer(run: str) -> str:
+    return f"rescue of {run}"

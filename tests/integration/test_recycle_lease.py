@@ -1,0 +1,300 @@
+"""The contract of `Leases`, kept by the table (moto) and by the fake alike."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from ecs_ops.aws.recycle_lease import REMEMBERED, RecycleLease
+from ecs_ops.errors import Conflict, Transient
+from tests.fake_leases import FakeLeases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ecs_ops.aws.recycle_lease import Leases
+    from ecs_ops.recycle import Changes
+
+TABLE = "ecs-ops-recycles"
+WEB = "arn:aws:ecs:us-west-2:111122223333:service/shop/web"
+NOW = 1_767_233_469
+HOUR = 3_600
+
+
+@cache
+def dynamodb() -> Any:
+    """Return a client: making one takes longer than most tests here."""
+    return boto3.client("dynamodb", region_name="us-west-2")
+
+
+def changes(before: int, made: int) -> Changes:
+    return {
+        "before": {"desired_count": before, "bounds": None},
+        "made": {"desired_count": made, "bounds": {"lowest": 1, "highest": made}},
+        "made_earlier": [],
+    }
+
+
+@pytest.fixture
+def table() -> Iterator[RecycleLease]:
+    with mock_aws():
+        dynamodb().create_table(
+            TableName=TABLE,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": "serviceArn", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "serviceArn", "KeyType": "HASH"}],
+        )
+        yield RecycleLease(dynamodb(), TABLE)
+
+
+@pytest.fixture(params=["table", "fake"])
+def leases(request: pytest.FixtureRequest) -> Leases:
+    if request.param == "fake":
+        return FakeLeases()
+    table: Leases = request.getfixturevalue("table")
+    return table
+
+
+def take(leases: Leases, run: str, *, at: float = NOW) -> Any:
+    """Take the lease for an hour; the execution of a run is its name and `.1`."""
+    return leases.take(WEB, run, f"{run}.1", now=at, expires=at + HOUR)
+
+
+def test_lease_is_taken_when_it_is_free(leases: Leases) -> None:
+    taken = take(leases, "a")
+
+    assert taken == {"ok": True, "execution": "a.1", "expires": NOW + HOUR, "left_over": None}
+    assert leases.read(WEB) == {
+        "run": "a",
+        "execution": "a.1",
+        "expires": NOW + HOUR,
+        "changes": None,
+        "changed_by": "",
+    }
+
+
+def test_holder_is_named_when_the_lease_is_held(leases: Leases) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+
+    taken = take(leases, "b", at=NOW + HOUR - 1)
+
+    assert taken == {"ok": False, "execution": "a.1", "expires": NOW + HOUR, "left_over": None}
+
+
+def test_lease_is_taken_again_when_it_is_of_the_same_run(leases: Leases) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+
+    taken = leases.take(WEB, "a", "a.2", now=NOW + 9, expires=NOW + 9 + HOUR)
+
+    # What it changed itself is not left over by anybody.
+    assert taken == {"ok": True, "execution": "a.2", "expires": NOW + 9 + HOUR, "left_over": None}
+
+
+def test_changes_are_handed_on_when_a_lease_has_expired(leases: Leases) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+
+    first = take(leases, "b", at=NOW + HOUR)
+    again = take(leases, "b", at=NOW + HOUR + 1)
+
+    assert first["ok"]
+    assert first["left_over"] == again["left_over"] == changes(2, 3)
+
+
+def test_changes_stay_when_the_one_who_took_over_ends_before_recording(leases: Leases) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+    take(leases, "b", at=NOW + HOUR)
+    leases.release(WEB, "b")
+
+    taken = take(leases, "c", at=NOW + HOUR + 1)
+
+    assert (taken["ok"], taken["left_over"]) == (True, changes(2, 3))
+
+
+def test_changes_are_forgotten_when_the_one_who_took_over_recorded_and_released(
+    leases: Leases,
+) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+    take(leases, "b", at=NOW + HOUR)
+    leases.record(WEB, "b", changes(2, 4))
+    found = leases.read(WEB)
+    assert found is not None
+    assert (found["changes"], found["changed_by"]) == (changes(2, 4), "b")
+
+    leases.release(WEB, "b")
+    leases.release(WEB, "b")
+
+    assert leases.read(WEB) is None
+
+
+def test_lease_ends_later_when_it_is_renewed(leases: Leases) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+
+    leases.renew(WEB, "a", "a.2", expires=NOW + 2 * HOUR)
+
+    taken = take(leases, "b", at=NOW + HOUR)
+    assert (taken["ok"], taken["execution"]) == (False, "a.2")
+    found = leases.read(WEB)
+    assert found is not None
+    assert found["changes"] == changes(2, 3)
+
+
+@pytest.mark.parametrize("taken_over", [False, True], ids=["gone", "taken over"])
+def test_conflict_is_raised_when_the_lease_is_not_ours(leases: Leases, *, taken_over: bool) -> None:
+    if taken_over:
+        take(leases, "b")
+    before = leases.read(WEB)
+
+    with pytest.raises(Conflict, match="is not held by a any more"):
+        leases.record(WEB, "a", changes(2, 3))
+    with pytest.raises(Conflict):
+        leases.renew(WEB, "a", "a.2", expires=NOW)
+    leases.release(WEB, "a")
+
+    assert leases.read(WEB) == before
+
+
+def test_lease_and_changes_are_the_rescuers_when_they_are_seized(leases: Leases) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+
+    assert leases.seize(WEB, "a", by="rescuer") == changes(2, 3)
+    assert leases.seize(WEB, "a", by="rescuer") == changes(2, 3)
+
+    with pytest.raises(Conflict):
+        leases.record(WEB, "a", changes(2, 4))
+    assert not take(leases, "b")["ok"]
+    # A rescuer that dies leaves them to the next run.
+    assert take(leases, "b", at=NOW + HOUR)["left_over"] == changes(2, 3)
+
+
+def test_changes_of_an_earlier_run_are_seized_too_when_nobody_put_them_back(
+    leases: Leases,
+) -> None:
+    take(leases, "a")
+    leases.record(WEB, "a", changes(2, 3))
+    take(leases, "b", at=NOW + HOUR)
+
+    assert leases.seize(WEB, "b", by="rescuer") == changes(2, 3)
+    leases.release(WEB, "rescuer")
+
+    assert leases.read(WEB) is None
+
+
+@pytest.mark.parametrize("taken_over", [False, True], ids=["gone", "taken over"])
+def test_nothing_is_seized_when_the_lease_is_not_that_runs(
+    leases: Leases, *, taken_over: bool
+) -> None:
+    if taken_over:
+        take(leases, "b")
+        leases.record(WEB, "b", changes(2, 3))
+    before = leases.read(WEB)
+
+    assert leases.seize(WEB, "a", by="rescuer") is None
+    assert leases.read(WEB) == before
+
+
+def test_services_do_not_get_in_each_others_way(leases: Leases) -> None:
+    take(leases, "a")
+
+    assert leases.take(f"{WEB}2", "b", "b.1", now=NOW, expires=NOW + HOUR)["ok"]
+    leases.release(f"{WEB}2", "b")
+    assert leases.read(WEB) is not None
+
+
+# The table alone.
+
+
+def test_ledger_outlives_its_lease_when_nobody_takes_over(table: RecycleLease) -> None:
+    take(table, "a")
+    table.renew(WEB, "a", "a.2", expires=NOW + 2 * HOUR)
+
+    (item,) = dynamodb().scan(TableName=TABLE)["Items"]
+
+    assert item["ttl"] == {"N": str(NOW + 2 * HOUR + REMEMBERED)}
+
+
+class Unlucky:
+    """A client: a call that changes something takes effect or not, and its answer is lost."""
+
+    def __init__(self, luck: list[str]) -> None:
+        self.luck = luck
+        self.exceptions = dynamodb().exceptions
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        def call(**arguments: Any) -> Any:
+            fortune = self.luck.pop(0) if self.luck else "good"
+            if fortune == "throttled":
+                error: Any = {"Error": {"Code": "ThrottlingException"}}
+                raise ClientError(error, operation)
+            answer = getattr(dynamodb(), operation)(**arguments)
+            if fortune == "lost":
+                raise ReadTimeoutError(endpoint_url="https://aws")
+            return answer
+
+        return call
+
+
+def _until_answered(call: Callable[[Leases], Any], leases: Leases) -> Any:
+    while True:
+        with suppress(Transient):
+            try:
+                return call(leases)
+            except Conflict:
+                return Conflict
+
+
+calls = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "record", "renew", "release", "seize"]),
+        st.sampled_from(["a", "b", "rescuer of a"]),
+        st.sampled_from([0, 1, HOUR]),  # seconds since the call before
+        st.lists(st.sampled_from(["lost", "throttled"]), max_size=2),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(calls)
+def test_table_is_as_the_fake_when_each_call_is_repeated_until_it_is_answered(
+    table: RecycleLease, plan: list[tuple[str, str, int, list[str]]]
+) -> None:
+    dynamodb().delete_item(TableName=TABLE, Key={"serviceArn": {"S": WEB}})
+    fake = FakeLeases()
+    now = NOW
+    for number, (name, run, pause, luck) in enumerate(plan):
+        now += pause
+
+        def call(leases: Leases, name: str = name, run: str = run, number: int = number) -> Any:
+            match name:
+                case "take":
+                    return take(leases, run, at=now)  # noqa: B023
+                case "record":
+                    return leases.record(WEB, run, changes(2, number))
+                case "renew":
+                    return leases.renew(WEB, run, f"{run}.{number}", expires=now + HOUR)  # noqa: B023
+                case "seize":
+                    return leases.seize(WEB, run, by=f"rescuer of {run}")
+                case _:
+                    return leases.release(WEB, run)
+
+        unlucky: Any = Unlucky(list(luck))
+        answers = [_until_answered(call, leases) for leases in (RecycleLease(unlucky, TABLE), fake)]
+        assert answers[0] == answers[1]
+        assert table.read(WEB) == fake.read(WEB)
