@@ -1,270 +1,279 @@
-"""What a caller of launch_task may ask for, and how they are told it went wrong."""
+"""What a caller of launch_task asks for, and the RunTask that follows from it."""
 
-import base64
 import json
-from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecs_ops.errors import AwsFailure, Conflict, InvalidRequest, NotFound, Transient
+from ecs_ops.errors import InvalidRequest
+from ecs_ops.launch_profile import EnvironmentRule, Profile
 from ecs_ops.launch_request import (
-    LaunchRequest,
-    Reply,
+    Order,
     launch_arguments,
-    launch_token,
-    no_route,
-    problem_of,
     read_environment,
+    read_order,
+    read_webhook,
+    request_token,
+    webhook_token,
 )
-from ecs_ops.settings import LaunchTaskSettings, MissingSettings
 
-EVENTS = Path(__file__).parents[2] / "events/launch_task"
 ALICE = "arn:aws:sts::111122223333:assumed-role/Developer/alice"
-SETTINGS = LaunchTaskSettings(
+PROFILE = Profile(
+    name="nightly",
     cluster="shop",
     task_definition="nightly",
     container="job",
     subnets=("subnet-1", "subnet-2"),
     security_groups=("sg-1",),
-    assign_public_ip="DISABLED",
-    allowed_environment=("JOB_*", "MODE"),
+    environment=(EnvironmentRule(name="JOB_*"), EnvironmentRule(name="MODE", value="[a-z]+")),
+    command=True,
+    max_cpu=1024,
+    max_memory=2048,
+    tags=("Team",),
+    webhook={"JOB_REF": "ref", "JOB_COMMIT": "head_commit.id"},
 )
 
 
-def environment(body: str | None, *, is_base64: bool = False) -> dict[str, str]:
-    return read_environment(body, is_base64=is_base64, allowed=("JOB_*", "MODE"))
-
-
-def refusal(body: str, *, is_base64: bool = False) -> InvalidRequest:
+def refusal(read: Any, *arguments: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as refused:
-        environment(body, is_base64=is_base64)
+        read(*arguments)
     return refused.value
 
 
-def document(reply: Reply) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(reply.body)
-    return content
+class TestFlatBody:
+    def test_values_become_the_text_they_are_written_as_when_they_are_no_strings(self) -> None:
+        body = '{"A": 1.10, "B": 1e400, "C": true, "D": -0, "E": "x"}'
 
+        environment = read_environment(body).environment
 
-@pytest.mark.parametrize("path", sorted(EVENTS.glob("*.json")), ids=lambda path: path.stem)
-def test_event_is_understood_when_it_is_one_of_the_samples(path: Path) -> None:
-    event = json.loads(path.read_text())
+        assert environment == {"A": "1.10", "B": "1e400", "C": "true", "D": "-0", "E": "x"}
 
-    request = LaunchRequest.parse(event)
-
-    assert request.caller == ALICE
-    assert request.request_id == "8f6f0d6c-0000-4000-8000-000000000001"
-    assert request.idempotency_key == event["headers"].get("idempotency-key")
-
-
-@pytest.mark.parametrize("authorizer", [None, {}, {"iam": None}, {"iam": {"userArn": None}}])
-def test_caller_is_nobody_when_the_request_was_not_signed(authorizer: Any) -> None:
-    event = json.loads((EVENTS / "post.json").read_text())
-    event["requestContext"]["authorizer"] = authorizer
-
-    assert LaunchRequest.parse(event).caller == ""
-
-
-def test_values_become_the_text_they_are_written_as_when_they_are_no_strings() -> None:
-    body = '{"JOB_A": 1.10, "JOB_B": 1e400, "JOB_C": true, "JOB_D": -0, "MODE": "x"}'
-
-    assert environment(body) == {
-        "JOB_A": "1.10",
-        "JOB_B": "1e400",
-        "JOB_C": "true",
-        "JOB_D": "-0",
-        "MODE": "x",
-    }
-
-
-@given(
-    st.dictionaries(
-        st.from_regex(r"\AJOB_[A-Z0-9_]{0,20}\Z"),
-        st.text(st.characters(exclude_characters="\0", codec="utf-8")),
-    ),
-    st.booleans(),
-)
-def test_strings_arrive_unchanged_when_names_are_allowed(
-    values: dict[str, str],
-    is_base64: bool,  # noqa: FBT001
-) -> None:
-    body = json.dumps(values)
-    sent = base64.b64encode(body.encode()).decode() if is_base64 else body
-
-    assert environment(sent, is_base64=is_base64) == values
-
-
-@pytest.mark.parametrize("body", [None, "", "  \n", "{}"])
-def test_environment_is_empty_when_the_body_is(body: str | None) -> None:
-    assert environment(body) == {}
-
-
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ("not json", "body"),
-        ('{"MODE": "x"', "body"),
-        ('"MODE"', "body"),
-        ("[]", "body"),
-        ('[["MODE", "x"]]', "body"),
-        ("3", "body"),
-        ("null", "body"),
-        ('{"MODE": NaN}', "body"),
-        ("[" * 200_000, "body"),
-        ('{"MODE":' * 200_000, "body"),
-        ('{"MODE": null}', "MODE"),
-        ('{"MODE": {}}', "MODE"),
-        ('{"MODE": {"A": "b"}}', "MODE"),
-        ('{"MODE": ["a"]}', "MODE"),
-        ('{"MODE": "a", "MODE": "b"}', "MODE"),
-        ('{"PATH": "/tmp"}', "PATH"),
-        ('{"MODE2": "a"}', "MODE2"),
-        ('{"mode": "a"}', "mode"),
-        ('{"": "a"}', ""),
-        ('{"JOB_=": "a"}', "JOB_="),
-    ],
-)
-def test_body_is_refused_by_name_when_it_is_wrong(body: str, field: str) -> None:
-    assert refusal(body).field == field
-
-
-@pytest.mark.parametrize("body", ["not base64!", base64.b64encode(b"\xff\xfe").decode()])
-def test_body_is_refused_when_it_is_not_text(body: str) -> None:
-    assert refusal(body, is_base64=True).field == "body"
-
-
-def test_nothing_may_be_set_when_nothing_is_allowed() -> None:
-    with pytest.raises(InvalidRequest):
-        read_environment('{"MODE": "x"}', is_base64=False, allowed=())
-
-
-def test_no_value_is_repeated_when_a_body_is_refused() -> None:
-    assert "hunter2" not in str(refusal('{"SECRET": "hunter2"}'))
-    assert "hunter2" not in str(refusal('{"MODE": ["hunter2"]}'))
-
-
-def token(caller: str = ALICE, key: str | None = "k", request_id: str = "1") -> str:
-    return launch_token(caller=caller, key=key, request_id=request_id)
-
-
-def test_token_is_the_same_when_the_caller_repeats_the_key() -> None:
-    assert token(request_id="1") == token(request_id="2")
-
-
-def test_token_differs_when_another_caller_uses_the_key() -> None:
-    assert token(caller=ALICE) != token(caller="arn:aws:iam::111122223333:user/bob")
-
-
-def test_token_differs_when_requests_have_no_key() -> None:
-    assert token(key=None, request_id="1") != token(key=None, request_id="2")
-
-
-def test_key_cannot_be_another_ones_request_id() -> None:
-    assert token(caller="", key="1") != token(caller="", key=None, request_id="1")
-
-
-@pytest.mark.parametrize("key", ["", "k" * 256])
-def test_key_is_refused_when_its_length_is_wrong(key: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        token(key=key)
-
-    assert refused.value.field == "Idempotency-Key"
-
-
-def test_default_profile_is_launched_on_fargate() -> None:
-    sent = launch_arguments(
-        SETTINGS, container="job", environment={"MODE": "x"}, caller=ALICE, token="t"
+    @given(
+        st.dictionaries(
+            st.from_regex(r"\A[A-Z][A-Z0-9_]{0,20}\Z"),
+            st.text(st.characters(exclude_characters="\0", codec="utf-8")),
+        )
     )
+    def test_strings_arrive_unchanged(self, values: dict[str, str]) -> None:
+        assert read_environment(json.dumps(values)).environment == values
 
-    assert sent == {
-        "cluster": "shop",
-        "taskDefinition": "nightly",
-        "clientToken": "t",
-        "startedBy": "launch_task/assumed-role/Developer/alice",
-        "count": 1,
-        "launchType": "FARGATE",
-        "networkConfiguration": {
-            "awsvpcConfiguration": {
-                "subnets": ["subnet-1", "subnet-2"],
-                "securityGroups": ["sg-1"],
-                "assignPublicIp": "DISABLED",
-            }
-        },
-        "overrides": {
-            "containerOverrides": [{"name": "job", "environment": [{"name": "MODE", "value": "x"}]}]
-        },
-    }
+    @pytest.mark.parametrize("body", ["", "  \n", "{}"])
+    def test_nothing_is_asked_for_when_the_body_is_empty(self, body: str) -> None:
+        assert read_environment(body) == read_order(body).__replace__(blame="") == Order()
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ("not json", "body"),
+            ('{"MODE": "x"', "body"),
+            ('"MODE"', "body"),
+            ("[]", "body"),
+            ('[["MODE", "x"]]', "body"),
+            ("3", "body"),
+            ("null", "body"),
+            ('{"MODE": NaN}', "body"),
+            ("[" * 200_000, "body"),
+            ('{"MODE":' * 200_000, "body"),
+            ('{"MODE": null}', "MODE"),
+            ('{"MODE": {}}', "MODE"),
+            ('{"MODE": {"A": "b"}}', "MODE"),
+            ('{"MODE": ["a"]}', "MODE"),
+            ('{"MODE": "a", "MODE": "b"}', "MODE"),
+            ('{"MODE": "a\\u0000"}', "MODE"),
+            ('{"": "a"}', ""),
+            ('{"JOB_=": "a"}', "JOB_="),
+        ],
+    )
+    def test_body_is_refused_by_name_when_it_is_wrong(self, body: str, field: str) -> None:
+        assert refusal(read_environment, body).field == field
+
+    def test_no_value_is_repeated_when_a_body_is_refused(self) -> None:
+        assert "hunter2" not in str(refusal(read_environment, '{"MODE": ["hunter2"]}'))
 
 
-def test_started_by_says_so_when_the_caller_is_nobody() -> None:
-    sent = launch_arguments(SETTINGS, container="job", environment={}, caller="", token="t")
+class TestOrder:
+    def test_order_has_what_the_body_says(self) -> None:
+        body = {
+            "profile": "nightly",
+            "environment": {"MODE": "x", "JOB_LIMIT": 1.10, "JOB_DRY": False},
+            "command": ["run", "--all"],
+            "cpu": 256,
+            "memory": 512,
+            "tags": {"Team": "a"},
+        }
 
-    assert sent["startedBy"] == "launch_task/anonymous"
-
-
-def test_body_is_blamed_when_the_environment_is_too_large() -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        launch_arguments(
-            SETTINGS, container="job", environment={"MODE": "x" * 9000}, caller="", token="t"
+        assert read_order(json.dumps(body)) == Order(
+            profile="nightly",
+            environment={"MODE": "x", "JOB_LIMIT": "1.1", "JOB_DRY": "false"},
+            command=("run", "--all"),
+            cpu=256,
+            memory=512,
+            tags={"Team": "a"},
+            blame="environment",
         )
 
-    assert refused.value.field == "body"
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ("[]", "body"),
+            ({"Profile": "x"}, "Profile"),
+            ('{"cpu": 256, "cpu": 512}', "cpu"),
+            ({"profile": 3}, "profile"),
+            ({"profile": None}, "profile"),
+            ({"environment": []}, "environment"),
+            ({"environment": None}, "environment"),
+            ({"environment": {"A": None}}, "environment.A"),
+            ({"environment": {"A": {}}}, "environment.A"),
+            ({"command": "run"}, "command"),
+            ({"command": {}}, "command"),
+            ({"command": []}, "command"),
+            ({"command": ["run", 1]}, "command[1]"),
+            ({"command": ["run\0"]}, "command"),
+            ({"cpu": "256"}, "cpu"),
+            ({"cpu": 256.5}, "cpu"),
+            ({"cpu": -256}, "cpu"),
+            ({"cpu": True}, "cpu"),
+            ('{"memory": 1' + "0" * 5000 + "}", "memory"),
+            ({"tags": {"Team": 1}}, "tags.Team"),
+            ({"tags": ["Team"]}, "tags"),
+            ('{"tags": {"Team": "a", "Team": "b"}}', "tags.Team"),
+            ({"tags": {f"k{n}": "" for n in range(41)}}, "tags"),
+        ],
+    )
+    def test_body_is_refused_by_name_when_it_is_wrong(self, body: Any, field: str) -> None:
+        text = body if isinstance(body, str) else json.dumps(body)
+
+        assert refusal(read_order, text).field == field
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (InvalidRequest("MODE", "is wrong"), 400),
-        (Conflict("taken"), 409),
-        (Transient("busy"), 503),
-        (AwsFailure("RunTask", "AccessDenied", "arn:aws:iam::1:role/x"), 500),
-        (NotFound("no cluster shop"), 500),
-        (MissingSettings("LAUNCH_CONTAINER"), 500),
-        (KeyError("x"), 500),
-    ],
-)
-def test_problem_has_the_shape_of_rfc_9457_whatever_went_wrong(
-    error: Exception, status: int
-) -> None:
-    reply = problem_of(error, "ref-1")
+class TestWebhook:
+    def test_environment_is_what_the_profile_takes_from_the_body(self) -> None:
+        body = {"ref": "refs/heads/main", "head_commit": {"id": "abc"}, "PATH": "/tmp"}
 
-    assert reply.status == status
-    assert reply.content_type == "application/problem+json"
-    assert document(reply)["type"] == "about:blank"
-    assert document(reply)["title"] == HTTPStatus(status).phrase
-    assert document(reply)["status"] == status
-    assert document(reply)["detail"]
+        order = read_webhook(json.dumps(body), PROFILE)
 
+        assert order.profile == "nightly"
+        assert order.environment == {"JOB_REF": "refs/heads/main", "JOB_COMMIT": "abc"}
 
-def test_field_is_named_when_the_caller_can_mend_it() -> None:
-    reply = problem_of(InvalidRequest("MODE", "is wrong"), "ref-1")
+    @pytest.mark.parametrize(
+        "body", [{}, {"head_commit": None}, {"head_commit": "x"}, {"ref": None}]
+    )
+    def test_variable_is_left_out_when_the_body_has_none(self, body: Any) -> None:
+        assert read_webhook(json.dumps(body), PROFILE).environment == {}
 
-    assert document(reply)["field"] == "MODE"
-    assert document(reply)["detail"] == "is wrong"
+    @pytest.mark.parametrize("body", [{"ref": {"a": 1}}, {"ref": ["a"]}, []])
+    def test_body_is_refused_when_what_is_taken_is_nested(self, body: Any) -> None:
+        assert refusal(read_webhook, json.dumps(body), PROFILE).field in {"JOB_REF", "body"}
+
+    def test_token_is_the_same_when_the_same_body_is_delivered_again(self) -> None:
+        assert webhook_token(profile="a", body=b"x") == webhook_token(profile="a", body=b"x")
+        assert webhook_token(profile="a", body=b"x") != webhook_token(profile="b", body=b"x")
+        assert webhook_token(profile="a", body=b"x") != webhook_token(profile="a", body=b"y")
 
 
-def test_caller_is_told_when_to_come_back_when_ecs_is_busy() -> None:
-    assert int(problem_of(Transient("busy"), "ref-1").headers["Retry-After"]) > 0
+def token(**given_: Any) -> str:
+    return request_token(
+        **{"profile": "nightly", "caller": ALICE, "key": "k", "request_id": "1", **given_}
+    )
 
 
-def test_only_a_reference_is_told_when_the_caller_cannot_mend_it() -> None:
-    reply = problem_of(AwsFailure("RunTask", "AccessDenied", "arn:aws:iam::1:role/x"), "ref-1")
+class TestToken:
+    def test_token_is_the_same_when_the_caller_repeats_the_key(self) -> None:
+        assert token(request_id="1") == token(request_id="2")
 
-    assert document(reply)["reference"] == "ref-1"
-    assert "arn:aws" not in reply.body
-    assert "AccessDenied" not in reply.body
+    @pytest.mark.parametrize("other", [{"caller": "bob"}, {"profile": "other"}, {"key": "l"}])
+    def test_token_differs_when_anything_else_does(self, other: dict[str, str]) -> None:
+        assert token(**other) != token()
+
+    def test_token_differs_when_requests_have_no_key(self) -> None:
+        assert token(key=None, request_id="1") != token(key=None, request_id="2")
+
+    @pytest.mark.parametrize("key", ["", "k" * 256])
+    def test_key_is_refused_when_its_length_is_wrong(self, key: str) -> None:
+        assert refusal(lambda: token(key=key)).field == "Idempotency-Key"
 
 
-def test_method_is_refused_when_the_path_has_another() -> None:
-    reply = no_route("/")
+def arguments(order: Order, profile: Profile = PROFILE, caller: str = ALICE) -> dict[str, Any]:
+    return dict(
+        launch_arguments(
+            order,
+            profile,
+            launcher="ecs-ops-launch-task",
+            caller=caller,
+            container="job",
+            token="t",
+        )
+    )
 
-    assert reply.status == HTTPStatus.METHOD_NOT_ALLOWED
-    assert reply.headers["Allow"] == "POST"
 
+class TestArguments:
+    def test_profile_is_launched_on_fargate_in_the_callers_name(self) -> None:
+        order = Order(
+            environment={"MODE": "x"}, command=("run",), cpu=256, memory=512, tags={"Team": "a"}
+        )
 
-def test_path_is_not_found_when_nothing_is_there() -> None:
-    assert no_route("/nothing").status == HTTPStatus.NOT_FOUND
+        assert arguments(order) == {
+            "cluster": "shop",
+            "taskDefinition": "nightly",
+            "clientToken": "t",
+            "startedBy": "ecs-ops-launch-task/nightly/assumed-role/Developer/alice",
+            "count": 1,
+            "launchType": "FARGATE",
+            "networkConfiguration": {
+                "awsvpcConfiguration": {
+                    "subnets": ["subnet-1", "subnet-2"],
+                    "securityGroups": ["sg-1"],
+                    "assignPublicIp": "DISABLED",
+                }
+            },
+            "overrides": {
+                "containerOverrides": [
+                    {
+                        "name": "job",
+                        "command": ["run"],
+                        "environment": [{"name": "MODE", "value": "x"}],
+                    }
+                ],
+                "cpu": "256",
+                "memory": "512",
+            },
+            "tags": [
+                {"key": "Team", "value": "a"},
+                {"key": "ecs-ops:launcher", "value": "ecs-ops-launch-task"},
+                {"key": "ecs-ops:profile", "value": "nightly"},
+                {"key": "ecs-ops:caller", "value": ALICE},
+            ],
+        }
+
+    @pytest.mark.parametrize(
+        ("order", "field"),
+        [
+            (Order(environment={"OTHER": "x"}), "OTHER"),
+            (Order(environment={"OTHER": "x"}, blame="environment"), "environment.OTHER"),
+            (Order(environment={"MODE": "9"}), "MODE"),
+            (Order(cpu=2048, memory=4096), "cpu"),
+            (Order(tags={"Other": "x"}), "tags.Other"),
+            (Order(environment={"MODE": "x" * 9000}), "body"),
+            (Order(command=("x" * 9000,)), "body"),
+        ],
+    )
+    def test_order_is_refused_by_name_when_the_profile_does_not_allow_it(
+        self, order: Order, field: str
+    ) -> None:
+        assert refusal(arguments, order).field == field
+
+    def test_command_is_refused_when_the_profile_has_its_own(self) -> None:
+        assert (
+            refusal(arguments, Order(command=("x",)), PROFILE.__replace__(command=False)).field
+            == "command"
+        )
+
+    @given(st.text(min_size=1))
+    def test_caller_fits_into_startedby_and_tag_whatever_its_name(self, caller: str) -> None:
+        sent = arguments(Order(), caller=caller)
+
+        assert len(sent["startedBy"]) <= 128
+        assert sent["startedBy"].startswith("ecs-ops-launch-task/nightly/")
+        assert len(sent["tags"][-1]["value"]) <= 256

@@ -1,159 +1,114 @@
-"""launch_task as its callers see it: what they may ask for, and how they are told it went wrong.
-
-Errors are problem documents (RFC 9457).
-"""
+"""What a caller asks launch_task to run, and the arguments of RunTask that follow from it."""
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import json
+import re
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ecs_ops.errors import Conflict, InvalidRequest, Transient
-from ecs_ops.settings import MissingSettings
+from ecs_ops.errors import InvalidRequest
+from ecs_ops.launch_profile import DEFAULT, check_size, check_tags, check_values
 from ecs_ops.task_request import (
     Network,
     TaskRequest,
     check_environment,
-    choose_container,
     client_token,
     run_task_arguments,
     started_by,
 )
-from ecs_ops.verdict import task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from mypy_boto3_ecs.type_defs import RunTaskRequestTypeDef
 
-    from ecs_ops.settings import LaunchTaskSettings
-    from ecs_ops.task_request import ContainerDefinition
-    from ecs_ops.verdict import TaskState
+    from ecs_ops.launch_profile import Profile
 
 _LONGEST_KEY = 255
-_RETRY_AFTER_SECONDS = 5
-_METHODS = {"/": "POST"}
-
-
-class Tasks(Protocol):
-    """What `ecs_ops.aws.ecs_tasks.EcsTasks` does, and a fake can do."""
-
-    def run(self, arguments: RunTaskRequestTypeDef) -> TaskState: ...
-    def containers(self, task_definition: str) -> Sequence[ContainerDefinition]: ...
+_MOST_TAGS = 40
+"""ECS takes 50 on a task; some are the launcher's own, some may come with the task definition."""
+_MEMBERS = ("profile", "environment", "command", "cpu", "memory", "tags")
+# No size has more digits, and Python is slow with thousands of them.
+_WHOLE = re.compile(r"[0-9]{1,9}")
+# In a tag's value; what else a name may hold becomes a hyphen.
+_TAG_PUNCTUATION = frozenset(" +-=._:/@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchRequest:
-    """One `POST /`, as it came."""
+class Order:
+    """What is to be run."""
 
-    body: str | None
-    is_base64: bool
-    """Whether Lambda encoded the body, as it does with bytes that are not text."""
-    idempotency_key: str | None
-    caller: str
-    """ARN of who signed the request; '' when nobody did."""
-    request_id: str
+    profile: str = DEFAULT
+    environment: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    cpu: int | None = None
+    memory: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    blame: str = ""
+    """What the environment is called in the body; '' when it is the whole body."""
 
-    @classmethod
-    def parse(cls, event: Mapping[str, Any]) -> Self:
-        """Read an event of a function URL (payload format 2.0, header names in lower case)."""
-        context = event["requestContext"]
-        # Each of the two may be there and null.
-        iam = (context.get("authorizer") or {}).get("iam") or {}
-        return cls(
-            body=event.get("body"),
-            is_base64=bool(event.get("isBase64Encoded")),
-            idempotency_key=event["headers"].get("idempotency-key"),
-            caller=iam.get("userArn") or "",
-            request_id=context["requestId"],
-        )
+    @property
+    def needs_container(self) -> bool:
+        """Whether there is something that one container has to get."""
+        return bool(self.environment or self.command)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What to answer over HTTP."""
-
-    status: HTTPStatus
-    content_type: str
-    body: str
-    """JSON."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def launch(request: LaunchRequest, settings: LaunchTaskSettings, tasks: Tasks) -> Reply:
-    """Launch the default profile with the environment that the body asks for.
-
-    Returns:
-        202, for the task has only been accepted; `Location` is where to ask for it.
-
-    Raises:
-        InvalidRequest: body or key are wrong; nothing was started.
-        MissingSettings: no container is set, and the task definition leaves a choice.
-        EcsOpsError: whatever `tasks` raises.
-    """
-    environment = read_environment(
-        request.body, is_base64=request.is_base64, allowed=settings.allowed_environment
-    )
-    token = launch_token(
-        caller=request.caller, key=request.idempotency_key, request_id=request.request_id
-    )
-    container = settings.container or _only_container(tasks.containers(settings.task_definition))
-    task = tasks.run(
-        launch_arguments(
-            settings,
-            container=container,
-            environment=environment,
-            caller=request.caller,
-            token=token,
-        )
-    )
-    run = {
-        "id": task_id(task["taskArn"]),
-        "taskArn": task["taskArn"],
-        "status": task["lastStatus"],
-        "cluster": task["clusterArn"],
-    }
-    location = {"Location": f"/runs/{run['id']}"}
-    return Reply(HTTPStatus.ACCEPTED, "application/json", json.dumps(run), location)
-
-
-def read_environment(
-    body: str | None, *, is_base64: bool, allowed: Iterable[str]
-) -> dict[str, str]:
-    """Return the environment a caller asks for: a flat JSON object of names and values.
+def read_environment(text: str) -> Order:
+    """Return the order of `POST /`: a flat JSON object of environment values.
 
     Numbers and booleans become the text that the JSON holds: `1.10` stays `1.10`. An empty body
     asks for nothing.
 
-    Args:
-        body: of the request.
-        is_base64: whether Lambda encoded it, as it does with bytes that are not text.
-        allowed: names a caller may set; a trailing `*` stands for any ending.
+    Raises:
+        InvalidRequest: not JSON, not an object, a name twice, a value that is null or nested.
+    """
+    return Order(environment=check_environment(_parsed(text), blame=""))
+
+
+def read_order(text: str) -> Order:
+    """Return the order of `POST /runs`: see the schema `Order` of openapi.json.
 
     Raises:
-        InvalidRequest: not JSON, not an object, a name twice or not allowed, a value that is null
-            or nested. `field` is the name, or `body`.
+        InvalidRequest: also for members that are unknown or of the wrong type.
     """
-    text = _decoded(body) if is_base64 and body else body or ""
-    if not text.strip():
-        return {}
-    patterns = tuple(allowed)
-    environment = check_environment(_parsed(text), blame="")
-    for name in environment:
-        if not _is_allowed(name, patterns):
-            choice = ", ".join(patterns) or "none"
-            raise InvalidRequest(name, f"is not a name you may set; allowed: {choice}")
-    return environment
+    members: dict[str, Any] = {}
+    for name, value in _parsed(text):
+        if name not in _MEMBERS:
+            raise InvalidRequest(name, f"is not a member; allowed: {', '.join(_MEMBERS)}")
+        if name in members:
+            raise InvalidRequest(name, "is given twice")
+        members[name] = value
+    return Order(
+        profile=_string("profile", members.get("profile", DEFAULT)),
+        environment=check_environment(_pairs("environment", members), blame="environment"),
+        command=_command(members.get("command")),
+        cpu=_whole("cpu", members.get("cpu")),
+        memory=_whole("memory", members.get("memory")),
+        tags=_tags(_pairs("tags", members)),
+        blame="environment",
+    )
 
 
-def launch_token(*, caller: str, key: str | None, request_id: str) -> str:
+def read_webhook(text: str, profile: Profile) -> Order:
+    """Return the order of a webhook: what the profile takes from its body, as far as it is there.
+
+    Raises:
+        InvalidRequest: the body is no JSON object, or what is taken is nested.
+    """
+    body = dict(_parsed(text))
+    found = {name: _at(body, path) for name, path in profile.webhook.items()}
+    pairs = [(name, value) for name, value in found.items() if value is not None]
+    return Order(profile=profile.name, environment=check_environment(pairs, blame=""))
+
+
+def request_token(*, profile: str, caller: str, key: str | None, request_id: str) -> str:
     """Return the client token of one request: the same whenever its caller repeats it.
 
     Args:
-        caller: ARN of who sent it, so that nobody meets another's key; '' when nobody signed it.
+        profile: what is launched; another profile is another request.
+        caller: who sent it, so that nobody meets another's key.
         key: its Idempotency-Key header, which says that a request is a repetition.
         request_id: stands in for the key when there is none.
 
@@ -164,132 +119,155 @@ def launch_token(*, caller: str, key: str | None, request_id: str) -> str:
         return client_token("launch_task", "request", request_id)
     if not 1 <= len(key) <= _LONGEST_KEY:
         raise InvalidRequest("Idempotency-Key", f"must be 1 to {_LONGEST_KEY} characters long")
-    return client_token("launch_task", "key", caller, key)
+    return client_token("launch_task", "key", profile, caller, key)
+
+
+def webhook_token(*, profile: str, body: bytes) -> str:
+    """Return the client token of a webhook: the same whenever the same body is delivered.
+
+    Its id is not signed, so the body has to be what makes it the same.
+    """
+    return client_token("launch_task", "webhook", profile, hashlib.sha256(body).hexdigest())
 
 
 def launch_arguments(
-    settings: LaunchTaskSettings,
-    *,
-    container: str,
-    environment: Mapping[str, str],
-    caller: str,
-    token: str,
+    order: Order, profile: Profile, *, launcher: str, caller: str, container: str, token: str
 ) -> RunTaskRequestTypeDef:
-    """Return the keyword arguments of `ecs.run_task` that launch the default profile.
+    """Return the keyword arguments of `ecs.run_task`.
+
+    Args:
+        order: what to run.
+        profile: that the order names.
+        launcher: name of the function.
+        caller: ARN or name of who asks.
+        container: gets environment and command; '' when there is neither.
+        token: see `request_token`.
 
     Raises:
-        InvalidRequest: the environment is too large.
+        InvalidRequest: the order asks for what the profile does not allow, or is too large.
     """
-    public_ip = settings.assign_public_ip
+    check_values(profile, order.environment, blame=order.blame)
+    if order.command and not profile.command:
+        raise InvalidRequest("command", "may not be set in this profile")
+    check_size(profile, order.cpu, order.memory)
+    check_tags(profile, order.tags)
     task = TaskRequest(
-        cluster=settings.cluster,
-        task_definition=settings.task_definition,
-        environment=environment,
+        cluster=profile.cluster,
+        task_definition=profile.task_definition,
+        environment=order.environment,
+        command=order.command,
+        cpu=str(order.cpu or ""),
+        memory=str(order.memory or ""),
         launch_type="FARGATE",
         network=Network(
-            subnets=settings.subnets,
-            security_groups=settings.security_groups,
-            assign_public_ip="ENABLED" if public_ip == "ENABLED" else "DISABLED",
+            subnets=profile.subnets,
+            security_groups=profile.security_groups,
+            assign_public_ip="ENABLED" if profile.assign_public_ip else "DISABLED",
         ),
+        tags={
+            **order.tags,
+            "ecs-ops:launcher": launcher,
+            "ecs-ops:profile": profile.name,
+            "ecs-ops:caller": _tag_value(caller),
+        },
     )
-    # The account is in the task's own ARN; what is left of the caller's says who it was.
-    origin = started_by("launch_task", caller.rsplit(":", 1)[-1] or "anonymous")
+    origin = started_by(launcher, profile.name, label(caller))
     return run_task_arguments(task, container=container, token=token, origin=origin, blame="body")
 
 
-def problem_of(error: Exception, reference: str) -> Reply:
-    """Return the answer to a request that raised `error`.
-
-    Only what the caller can mend is told in detail. For the rest they get `reference`, by which
-    the operator finds the error in the log.
-    """
-    if isinstance(error, InvalidRequest):
-        return problem(HTTPStatus.BAD_REQUEST, error.problem, field=error.field)
-    if isinstance(error, Conflict):
-        return problem(
-            HTTPStatus.CONFLICT,
-            "This Idempotency-Key was used with another request. Use a new key.",
-            field="Idempotency-Key",
-        )
-    if isinstance(error, Transient):
-        return problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "Amazon ECS cannot start the task at the moment. Try again, with an Idempotency-Key to "
-            "be sure that it starts once.",
-            headers={"Retry-After": str(_RETRY_AFTER_SECONDS)},
-            reference=reference,
-        )
-    return problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        "The task could not be started. The operator finds the cause by the reference.",
-        reference=reference,
-    )
+def label(caller: str) -> str:
+    """Return a caller's name without the account, which is in the task's own ARN."""
+    return caller.rsplit(":", 1)[-1]
 
 
-def no_route(path: str) -> Reply:
-    """Return the answer to a request that nothing here handles: 405 on a known path, else 404."""
-    if method := _METHODS.get(path):
-        return problem(HTTPStatus.METHOD_NOT_ALLOWED, f"Use {method}.", headers={"Allow": method})
-    return problem(HTTPStatus.NOT_FOUND, "There is nothing at this path.")
+def _tag_value(text: str) -> str:
+    return "".join(char if char.isalnum() or char in _TAG_PUNCTUATION else "-" for char in text)[
+        :256
+    ]
 
 
-def problem(
-    status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, **members: str
-) -> Reply:
-    """Return a problem document; its type is `about:blank`, for the status says it all."""
-    document = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        **members,
-    }
-    return Reply(status, "application/problem+json", json.dumps(document), headers or {})
+# ---------------------------------------------------------------- JSON
 
 
-def _only_container(containers: Sequence[ContainerDefinition]) -> str:
-    try:
-        return choose_container(containers, "", blame="LAUNCH_CONTAINER").name
-    except InvalidRequest as error:
-        # The deployment's mistake, not the caller's.
-        raise MissingSettings(str(error)) from error
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object, told from a JSON array by its type; a name given twice is seen."""
 
 
-def _decoded(body: str) -> str:
-    try:
-        return base64.b64decode(body, validate=True).decode()
-    except ValueError as error:
-        raise InvalidRequest("body", "is not text in UTF-8") from error
+class _Number(str):
+    """A JSON number, as it was written."""
+
+    __slots__ = ()
 
 
-def _parsed(text: str) -> list[tuple[str, object]]:
-    # The outermost object is left as the pairs it was written in, so that a name given twice is
-    # seen; by then its values are parsed. Numbers stay the text they are.
+def _parsed(text: str) -> _Pairs:
+    if not text.strip():
+        return _Pairs()
     try:
         parsed = json.loads(
             text,
             object_pairs_hook=_Pairs,
-            parse_int=str,
-            parse_float=str,
+            parse_int=_Number,
+            parse_float=_Number,
             parse_constant=_no_constant,
         )
     except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidRequest("body", "is not JSON") from error
     if not isinstance(parsed, _Pairs):
-        raise InvalidRequest("body", "must be a JSON object of environment values")
+        raise InvalidRequest("body", "must be a JSON object")
     return parsed
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object, told from a JSON array by its type."""
 
 
 def _no_constant(name: str) -> NoReturn:
     raise InvalidRequest("body", f"is not JSON: {name}")
 
 
-def _is_allowed(name: str, patterns: Iterable[str]) -> bool:
-    return any(
-        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
-        for pattern in patterns
-    )
+def _pairs(name: str, members: Mapping[str, Any]) -> _Pairs:
+    value = members.get(name, _Pairs())
+    if not isinstance(value, _Pairs):
+        raise InvalidRequest(name, "must be a JSON object")
+    return value
+
+
+def _string(where: str, value: object) -> str:
+    if not isinstance(value, str) or isinstance(value, _Number):
+        raise InvalidRequest(where, "must be a string")
+    return value
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or isinstance(value, _Pairs) or not value:
+        raise InvalidRequest("command", "must be a list of strings that is not empty")
+    words = tuple(_string(f"command[{index}]", word) for index, word in enumerate(value))
+    if any("\0" in word for word in words):
+        raise InvalidRequest("command", "must not hold a NUL character")
+    return words
+
+
+def _whole(name: str, value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, _Number) or not _WHOLE.fullmatch(value):
+        raise InvalidRequest(name, "must be a whole number")
+    return int(value)
+
+
+def _tags(pairs: _Pairs) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for key, value in pairs:
+        if key in tags:
+            raise InvalidRequest(f"tags.{key}", "is given twice")
+        tags[key] = _string(f"tags.{key}", value)
+    if len(tags) > _MOST_TAGS:
+        raise InvalidRequest("tags", f"must be at most {_MOST_TAGS}")
+    return tags
+
+
+def _at(body: Mapping[str, Any], path: str) -> Any:
+    value: Any = body
+    for step in path.split("."):
+        if isinstance(value, _Pairs):
+            value = dict(value)
+        value = value.get(step) if isinstance(value, dict) else None
+    return value

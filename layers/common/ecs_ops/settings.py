@@ -92,26 +92,49 @@ class RecycleServiceSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchTaskSettings:
-    """Settings of launch_task: its default profile."""
+    """Settings of launch_task: who is let in, and its default profile."""
 
+    name: str
+    """Of the function."""
+    auth: str
+    """`AWS_IAM`, `TOKEN` or `HMAC`."""
+    secret_arn: str
+    """Of the tokens or keys; '' for AWS_IAM."""
+    signature_table_name: str
+    """Of signatures that were seen; '' but for HMAC."""
+    profiles_parameter: str
+    """Name of the SSM parameter with further profiles; '' for none."""
+    event_table_name: str
+    """'' without an event log."""
     cluster: str
     task_definition: str
     container: str
-    """Name of the container that gets the environment; '' for the only essential one."""
+    """Name of the container that gets environment and command; '' for the only essential one."""
     subnets: tuple[str, ...]
     security_groups: tuple[str, ...]
-    assign_public_ip: str
-    """`ENABLED` or `DISABLED`."""
+    assign_public_ip: bool
     allowed_environment: tuple[str, ...]
-    """Names a caller may set; a trailing `*` stands for any ending."""
+    """See `ecs_ops.launch_profile.read_rules`."""
+    allow_command: bool
+    max_cpu: int
+    """CPU units; 0 when a caller may not set the size."""
+    max_memory: int
+    """MiB; 0 likewise."""
+    allowed_tags: tuple[str, ...]
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read the `LAUNCH_*` variables; lists are comma separated. Raise MissingSettings."""
+        """Read what template.yaml sets; lists are comma separated. Raise MissingSettings."""
         _require(
             env,
+            "LAUNCH_NAME",
+            "LAUNCH_AUTH",
+            "LAUNCH_SECRET_ARN",
+            "LAUNCH_SIGNATURE_TABLE_NAME",
+            "LAUNCH_PROFILES_PARAMETER",
+            "EVENT_TABLE_NAME",
             "LAUNCH_CLUSTER",
             "LAUNCH_TASK_DEFINITION",
             "LAUNCH_CONTAINER",
@@ -119,15 +142,29 @@ class LaunchTaskSettings:
             "LAUNCH_SECURITY_GROUPS",
             "LAUNCH_ASSIGN_PUBLIC_IP",
             "LAUNCH_ALLOWED_ENVIRONMENT",
+            "LAUNCH_ALLOW_COMMAND",
+            "LAUNCH_MAX_CPU",
+            "LAUNCH_MAX_MEMORY",
+            "LAUNCH_ALLOWED_TAGS",
         )
         return cls(
+            name=env["LAUNCH_NAME"],
+            auth=env["LAUNCH_AUTH"],
+            secret_arn=env["LAUNCH_SECRET_ARN"],
+            signature_table_name=env["LAUNCH_SIGNATURE_TABLE_NAME"],
+            profiles_parameter=env["LAUNCH_PROFILES_PARAMETER"],
+            event_table_name=env["EVENT_TABLE_NAME"],
             cluster=env["LAUNCH_CLUSTER"],
             task_definition=env["LAUNCH_TASK_DEFINITION"],
             container=env["LAUNCH_CONTAINER"],
             subnets=_items(env["LAUNCH_SUBNETS"]),
             security_groups=_items(env["LAUNCH_SECURITY_GROUPS"]),
-            assign_public_ip=env["LAUNCH_ASSIGN_PUBLIC_IP"],
+            assign_public_ip=env["LAUNCH_ASSIGN_PUBLIC_IP"] == "ENABLED",
             allowed_environment=_items(env["LAUNCH_ALLOWED_ENVIRONMENT"]),
+            allow_command=env["LAUNCH_ALLOW_COMMAND"] == "true",
+            max_cpu=int(env["LAUNCH_MAX_CPU"]),
+            max_memory=int(env["LAUNCH_MAX_MEMORY"]),
+            allowed_tags=_items(env["LAUNCH_ALLOWED_TAGS"]),
         )
 
 

@@ -1,0 +1,338 @@
+"""Runs are followed and stopped by those who may, wherever they are remembered."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecs_ops.errors import InvalidRequest
+from ecs_ops.launch_api import NotThere, Request
+from ecs_ops.launch_profile import Profile
+from ecs_ops.launcher import Launcher
+from ecs_ops.verdict import TaskState
+from tests.fake_launches import ECS_ARN, FUNCTION_ARN, LAUNCHER, FakeLog, KnownTasks, launched
+
+NOW = 1_798_000_000.0
+PROFILES = {
+    "nightly": {"cluster": "shop", "taskDefinition": "nightly", "subnets": ["s"]},
+    "bobs": {"cluster": "shop", "taskDefinition": "nightly", "subnets": ["s"], "callers": ["bob"]},
+}
+
+
+class Text:
+    def read(self, *, at_most_seconds_old: float) -> str:
+        del at_most_seconds_old
+        return json.dumps(PROFILES)
+
+
+@dataclass
+class Page:
+    events: list[tuple[str, str]]
+    next: str
+    at_end: bool
+
+
+@dataclass
+class Output:
+    """The lines of one stream, a token being the number of lines that were read."""
+
+    streams: dict[str, list[str]] = field(default_factory=dict)
+
+    def page(self, group: str, stream: str, region: str, after: str, limit: int) -> Page:
+        del region
+        start = int(after or 0)
+        lines = self.streams.get(f"{group}:{stream}", [])[start : start + limit]
+        return Page(
+            [("2026-01-01T00:00:00.000Z", line) for line in lines],
+            str(start + len(lines)),
+            not lines and bool(after),
+        )
+
+
+def launcher(
+    tasks: KnownTasks, log: FakeLog | None = None, output: Output | None = None
+) -> Launcher:
+    default = Profile(
+        name="default", cluster="shop", task_definition="nightly", subnets=("subnet-1",)
+    )
+    return Launcher(
+        name=LAUNCHER,
+        function_arn=FUNCTION_ARN,
+        default=default,
+        profiles_text=Text(),
+        tasks=tasks,
+        log=lambda: log or FakeLog(),
+        output=lambda: output or Output(),
+        clock=lambda: NOW,
+    )
+
+
+def request(query: str = "") -> Request:
+    return Request(
+        method="GET",
+        path="/runs",
+        query=query,
+        headers={},
+        content="",
+        is_base64=False,
+        iam_arn="",
+        id="1",
+    )
+
+
+def run_id(task: TaskState) -> str:
+    return task["taskArn"].rsplit("/", 1)[-1]
+
+
+def show(of: Launcher, task: TaskState, caller: str = "alice") -> dict[str, Any]:
+    run: dict[str, Any] = json.loads(of.show(request(), caller, run_id(task)).body)
+    return run
+
+
+def page(of: Launcher, query: str = "", caller: str = "alice") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(of.list_runs(request(query), caller).body)
+    return content
+
+
+def ids(content: dict[str, Any]) -> list[int]:
+    return [int(run["id"], 16) for run in content["runs"]]
+
+
+def stopped_by(stop_code: str, exit_code: int | None) -> TaskState:
+    return {**launched(1, "STOPPED", exit_code=exit_code), "stopCode": stop_code}
+
+
+class TestShow:
+    def test_run_is_shown_as_it_is(self) -> None:
+        assert show(launcher(KnownTasks(launched(1))), launched(1)) == {
+            "id": f"{1:032x}",
+            "taskArn": f"{ECS_ARN}:task/shop/{1:032x}",
+            "profile": "default",
+            "caller": "alice",
+            "cluster": f"{ECS_ARN}:cluster/shop",
+            "taskDefinition": f"{ECS_ARN}:task-definition/nightly:3",
+            "status": "RUNNING",
+            "lastStatus": "RUNNING",
+            "exitCode": None,
+            "exitCodeMeaning": None,
+            "reason": None,
+            "createdAt": "2026-01-01T00:00:01.000Z",
+            "startedAt": None,
+            "stoppedAt": None,
+        }
+
+    @pytest.mark.parametrize(
+        ("task", "status", "code", "meaning"),
+        [
+            (launched(1, "PROVISIONING"), "PENDING", None, None),
+            (launched(1, "ACTIVATING"), "PENDING", None, None),
+            (launched(1, "DEPROVISIONING"), "STOPPING", None, None),
+            (launched(1, "STOPPED", exit_code=0), "SUCCEEDED", 0, None),
+            (launched(1, "STOPPED", exit_code=3), "FAILED", 3, None),
+            (launched(1, "STOPPED", exit_code=127), "FAILED", 127, "the command was not found"),
+            (launched(1, "STOPPED"), "FAILED", None, None),
+            (
+                stopped_by("UserInitiated", 137),
+                "STOPPED",
+                137,
+                "SIGKILL: killed, often out of memory",
+            ),
+            (stopped_by("SpotInterruption", 0), "FAILED", 0, None),
+            (stopped_by("TaskFailedToStart", None), "FAILED", None, None),
+        ],
+    )
+    def test_status_says_how_it_stands(
+        self, task: TaskState, status: str, code: int | None, meaning: str | None
+    ) -> None:
+        run = show(launcher(KnownTasks(task)), task)
+
+        assert (run["status"], run["exitCode"], run["exitCodeMeaning"]) == (status, code, meaning)
+        assert (run["reason"] is None) is (task["lastStatus"] != "STOPPED")
+
+    def test_essential_container_decides_when_another_fails(self) -> None:
+        task = launched(1, "STOPPED", exit_code=0)
+        task["containers"].append({"name": "proxy", "exitCode": 1})
+
+        assert show(launcher(KnownTasks(task)), task)["status"] == "SUCCEEDED"
+
+    def test_log_knows_when_ecs_has_forgotten(self) -> None:
+        task = launched(1, "STOPPED", exit_code=3)
+
+        assert show(launcher(KnownTasks(), FakeLog(task)), task)["exitCode"] == 3
+
+    def test_ecs_is_believed_when_both_know(self) -> None:
+        task = launched(1, "STOPPED", exit_code=3)
+
+        assert show(launcher(KnownTasks(task), FakeLog(launched(1))), task)["status"] == "FAILED"
+
+    @pytest.mark.parametrize(
+        "task",
+        [
+            launched(1, launcher="other-launch-task"),
+            launched(1, launcher="ecs-ops-launch-task-2"),
+            {**launched(1), "startedBy": LAUNCHER},
+            {**launched(1), "startedBy": f"{LAUNCHER}/default/"},
+            {**launched(1), "startedBy": f"{LAUNCHER}//alice"},
+            {**launched(1), "startedBy": "ecs-svc/1234"},
+            launched(1, profile="bobs"),
+            launched(1, profile="gone"),
+        ],
+    )
+    def test_run_is_not_there_when_it_is_not_the_callers_to_see(self, task: TaskState) -> None:
+        tasks = KnownTasks(task)
+        of = launcher(tasks, FakeLog(task), Output({"/shop:ecs/job/1": ["hello"]}))
+
+        for action in (of.show, of.stop, of.read_log):
+            with pytest.raises(NotThere):
+                action(request(), "alice", run_id(task))
+        assert page(of)["runs"] == []
+        assert tasks.stopped == []
+
+    def test_run_is_there_for_those_whom_its_profile_is_for(self) -> None:
+        task = launched(1, profile="bobs")
+
+        assert show(launcher(KnownTasks(task)), task, "bob")["profile"] == "bobs"
+
+    @pytest.mark.parametrize("wrong", ["", "x", "..", "0" * 31, "0" * 32 + "\n", "A" * 32])
+    def test_run_is_not_there_when_its_id_is_none(self, wrong: str) -> None:
+        with pytest.raises(NotThere):
+            launcher(KnownTasks(launched(0))).show(request(), "alice", wrong)
+
+
+class TestStop:
+    def test_ecs_is_asked_when_a_run_is_stopped(self) -> None:
+        tasks = KnownTasks(launched(1))
+
+        reply = launcher(tasks).stop(request(), "alice", run_id(launched(1)))
+
+        assert (reply.status, json.loads(reply.body)["status"]) == (202, "STOPPING")
+        ((arn, reason),) = tasks.stopped
+        assert arn == launched(1)["taskArn"]
+        assert "alice" in reason
+
+    @pytest.mark.parametrize("forgotten", [True, False])
+    def test_nothing_is_stopped_when_it_is_over(self, forgotten: bool) -> None:  # noqa: FBT001
+        over = launched(1, "STOPPED", exit_code=0)
+        tasks = KnownTasks(*(() if forgotten else (over,)))
+
+        reply = launcher(tasks, FakeLog(over)).stop(request(), "alice", run_id(over))
+
+        assert (reply.status, json.loads(reply.body)["status"]) == (200, "SUCCEEDED")
+        assert tasks.stopped == []
+
+
+class TestLog:
+    def lines(self, of: Launcher, query: str = "") -> dict[str, Any]:
+        reply = of.read_log(request(query), "alice", run_id(launched(1)))
+        content: dict[str, Any] = json.loads(reply.body)
+        return content
+
+    def test_log_is_read_page_by_page(self) -> None:
+        output = Output({f"/shop:ecs/job/{1:032x}": ["one", "two", "three"]})
+        of = launcher(KnownTasks(launched(1, "STOPPED", exit_code=0)), output=output)
+
+        first = self.lines(of, "limit=2")
+        second = self.lines(of, f"limit=2&after={first['next']}")
+        third = self.lines(of, f"limit=2&after={second['next']}")
+
+        read = [event["message"] for part in (first, second, third) for event in part["events"]]
+        assert read == ["one", "two", "three"]
+        assert [part["complete"] for part in (first, second, third)] == [False, False, True]
+
+    def test_log_is_not_complete_while_the_run_goes_on(self) -> None:
+        of = launcher(KnownTasks(launched(1)))
+
+        assert self.lines(of, "after=0") == {"events": [], "next": "0", "complete": False}
+
+    def test_log_is_not_complete_in_the_moment_after_the_end(self) -> None:
+        over = launched(1, "STOPPED", exit_code=0)
+        over["stoppedAt"] = datetime.fromtimestamp(NOW - 2, UTC).isoformat()
+
+        assert self.lines(launcher(KnownTasks(over)), "after=0")["complete"] is False
+
+
+WRONG = [
+    ("status=DONE", "status"),
+    ("limit=0", "limit"),
+    ("limit=101", "limit"),
+    ("limit=x", "limit"),
+    ("limit=%D9%A1", "limit"),
+    ("after=x", "after"),
+    ("profile=gone", "profile"),
+    ("profile=bobs", "profile"),
+    ("staus=FAILED", "staus"),
+    ("limit=1&limit=2", "limit"),
+]
+
+
+class TestList:
+    @pytest.mark.parametrize(("query", "field"), WRONG)
+    def test_parameter_is_refused_by_name_when_it_is_wrong(self, query: str, field: str) -> None:
+        with pytest.raises(InvalidRequest) as refused:
+            page(launcher(KnownTasks()), query)
+
+        assert refused.value.field == field
+
+    def test_runs_are_filtered_by_profile_and_status(self) -> None:
+        of = launcher(
+            KnownTasks(launched(1), launched(2, profile="nightly"), launched(3, "STOPPING")),
+            FakeLog(launched(4, "STOPPED", exit_code=1), launched(5, "STOPPED", exit_code=0)),
+        )
+
+        assert ids(page(of)) == [5, 4, 3, 2, 1]
+        assert ids(page(of, "profile=nightly")) == [2]
+        assert ids(page(of, "status=failed")) == [4]
+        assert ids(page(of, "status=STOPPING&profile=default")) == [3]
+
+    def test_list_goes_on_when_a_page_holds_nothing_that_was_asked_for(self) -> None:
+        old = [launched(n, "STOPPED", exit_code=0) for n in range(2, 40)]
+        of = launcher(KnownTasks(), FakeLog(launched(1, "STOPPED", exit_code=1), *old))
+
+        found: list[int] = []
+        after: str | None = ""
+        pages = 0
+        while after is not None:
+            content = page(of, f"status=FAILED&limit=3&after={after}")
+            found, after, pages = found + ids(content), content["next"], pages + 1
+
+        assert found == [1]
+        assert 1 < pages < 10
+
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 5), st.sampled_from(["live", "past", "both"])), max_size=20
+        ),
+        st.integers(1, 7),
+    )
+    def test_every_run_is_listed_once_newest_first_whoever_remembers_it(
+        self, places: list[tuple[int, str]], limit: int
+    ) -> None:
+        tasks = [(launched(n, second=second), where) for n, (second, where) in enumerate(places)]
+        of = launcher(
+            KnownTasks(*(task for task, where in tasks if where != "past")),
+            FakeLog(*(task for task, where in tasks if where != "live")),
+        )
+
+        found: list[dict[str, Any]] = []
+        after: str | None = ""
+        while after is not None:
+            content = page(of, f"limit={limit}&after={after}")
+            assert len(content["runs"]) <= limit
+            found, after = found + content["runs"], content["next"]
+
+        order = [(run["createdAt"], run["id"]) for run in found]
+        assert order == sorted(order, reverse=True)
+        assert len(found) == len({run["id"] for run in found}) == len(tasks)
+
+
+def test_caller_sees_the_profiles_that_are_for_them() -> None:
+    def names(caller: str) -> list[str]:
+        reply = launcher(KnownTasks()).list_profiles(request(), caller)
+        return [profile["name"] for profile in json.loads(reply.body)["profiles"]]
+
+    assert names("alice") == ["default", "nightly"]
+    assert names("bob") == ["default", "nightly", "bobs"]
