@@ -41,7 +41,6 @@ class FakeTasks:
         self._containers = containers or (APP,)
         self._family = family
         self._started: dict[str, TaskState] = {}
-        self._origins: dict[str, str] = {}
 
     def run(self, arguments: RunTaskRequestTypeDef) -> TaskState:
         self.calls.append(arguments)
@@ -50,8 +49,9 @@ class FakeTasks:
         token = arguments["clientToken"]
         if token not in self._started:
             task = self.task(number=len(self._started) + 1)
+            task["startedBy"] = arguments["startedBy"]
+            task["taskDefinitionArn"] = f"{ARN}:task-definition/{self._family}:1"
             self._started[token] = task
-            self._origins[task["taskArn"]] = arguments["startedBy"]
         return self._started[token]
 
     def describe(self, cluster: str, task_arn: str) -> TaskState | None:
@@ -70,13 +70,11 @@ class FakeTasks:
         self.stops.append(task_arn)
 
     def running(self, cluster: str, origin: str) -> list[TaskState]:
-        if not cluster.endswith("shop"):
-            raise NotFound(f"there is no cluster {cluster}")
-        return [
-            task
-            for task in self._started.values()
-            if self._origins[task["taskArn"]] == origin and task["taskArn"] not in self.stops
-        ]
+        return [task for task in self._of(cluster, to_run=True) if task["startedBy"] == origin]
+
+    def of_family(self, cluster: str, family: str, limit: int) -> list[TaskState]:
+        found = [self._of(cluster, to_run=to_run) for to_run in (True, False)]
+        return [task for tasks in found for task in tasks[:limit]] if family == self._family else []
 
     def placement(self, cluster: str, service: str) -> ServicePlacement:
         found = self.services.get(service)
@@ -90,6 +88,16 @@ class FakeTasks:
         if self._family not in task_definition:
             raise NotFound(f"there is no task definition {task_definition}")
         return self._containers
+
+    def _of(self, cluster: str, *, to_run: bool) -> list[TaskState]:
+        """Return the tasks that are to run, or those that are not."""
+        if not cluster.endswith("shop"):
+            raise NotFound(f"there is no cluster {cluster}")
+        return [
+            task if to_run else {**task, "lastStatus": "STOPPED"}
+            for task in self._started.values()
+            if (task["taskArn"] not in self.stops) == to_run
+        ]
 
     @property
     def started(self) -> int:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Response
 from aws_lambda_powertools.logging import Logger
-from ecs_ops.aws.launch_access import ProfilesParameter, Secret, SeenSignatures
-from ecs_ops.aws.launched_log import LaunchedLog
 
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.container_logs import ContainerLogs
 from ecs_ops.aws.ecs_tasks import EcsTasks
+from ecs_ops.aws.launch_access import ProfilesParameter, Secret, SeenSignatures
+from ecs_ops.aws.launched_log import LaunchedLog
 from ecs_ops.launch_access import Access, HmacAccess, IamAccess, TokenAccess
 from ecs_ops.launch_api import (
     Reply,
@@ -58,13 +58,14 @@ def routes(launcher: Launcher, access: Access, auth: str, log: Logger) -> Lambda
         return handle
 
     def console() -> Response[str]:
-        return _response(page(_file("console.html")) if auth == "TOKEN" else no_route(""))
+        return _response(page(_file("console.html")) if auth == "TOKEN" else no_route())
 
     def openapi() -> Response[str]:
         return _response(description(_file("openapi.json"), auth))
 
     def other(_error: Exception) -> Response[str]:
-        return _response(no_route(methods_at(app.current_event.path, _file("openapi.json"))))
+        sent = app.current_event
+        return _response(no_route(sent.http_method, methods_at(sent.path, _file("openapi.json"))))
 
     def failed(error: Exception) -> Response[str]:
         reference = app.lambda_context.aws_request_id

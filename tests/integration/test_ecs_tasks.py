@@ -19,6 +19,7 @@ from tests.fake_ecs_tasks import FakeTasks
 REGION = "eu-west-1"
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/shop/0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/shop"
+DEFINITION = "arn:aws:ecs:eu-west-1:123456789012:task-definition/shop-migrate:1"
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def arguments(origin: str = "test") -> Any:
 
 
 @pytest.fixture(params=["moto", "fake"])
-def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
+def tasks(request: pytest.FixtureRequest) -> Iterator[EcsTasks | FakeTasks]:
     if request.param == "fake":
         yield FakeTasks()
         return
@@ -105,6 +106,53 @@ class TestContract:
         with pytest.raises(NotFound):
             tasks.running("nowhere", "test")
 
+    def test_origin_and_definition_are_known_when_a_task_is_started_or_found(
+        self, tasks: Tasks
+    ) -> None:
+        started = tasks.run(arguments("me"))
+
+        for task in (started, tasks.describe(started["clusterArn"], started["taskArn"])):
+            assert task is not None
+            assert task["startedBy"] == "me"
+            assert task["taskDefinitionArn"].endswith(":task-definition/shop-migrate:1")
+
+    def test_tasks_of_a_family_are_known_when_they_run_and_when_they_have_stopped(
+        self, tasks: EcsTasks | FakeTasks
+    ) -> None:
+        one, other = tasks.run(arguments("me")), tasks.run(arguments("you"))
+        tasks.stop("shop", one["taskArn"], "enough")
+
+        found = {task["taskArn"]: task for task in tasks.of_family("shop", "shop-migrate", 10)}
+
+        assert found.keys() == {one["taskArn"], other["taskArn"]}
+        assert found[one["taskArn"]]["lastStatus"] == "STOPPED"
+        assert found[one["taskArn"]]["startedBy"] == "me"
+        assert found[other["taskArn"]]["lastStatus"] != "STOPPED"
+
+    def test_tasks_of_a_family_are_no_more_of_a_kind_than_asked_for(
+        self, tasks: EcsTasks | FakeTasks
+    ) -> None:
+        for number in range(5):
+            started = tasks.run(arguments(f"me{number}"))
+            if number % 2:
+                tasks.stop("shop", started["taskArn"], "enough")
+
+        assert len(tasks.of_family("shop", "shop-migrate", 1)) == 2
+        assert len(tasks.of_family("shop", "shop-migrate", 5)) == 5
+
+    def test_there_are_no_tasks_when_nobody_knows_the_family(
+        self, tasks: EcsTasks | FakeTasks
+    ) -> None:
+        tasks.run(arguments())
+
+        assert tasks.of_family("shop", "shop", 10) == []
+
+    def test_tasks_of_a_family_are_not_found_when_there_is_no_cluster(
+        self, tasks: EcsTasks | FakeTasks
+    ) -> None:
+        with pytest.raises(NotFound):
+            tasks.of_family("nowhere", "shop-migrate", 10)
+
     def test_placement_is_not_found_when_there_is_no_service(self, tasks: Tasks) -> None:
         with pytest.raises(NotFound, match="no active service web"):
             tasks.placement("shop", "web")
@@ -143,6 +191,8 @@ def test_times_are_utc_and_codes_are_kept_when_a_task_has_stopped(ecs: StubbedEc
                     "containers": [{"name": "app", "exitCode": 0}, {"name": "x", "reason": "why"}],
                     "stopCode": "EssentialContainerExited",
                     "stoppedReason": "Essential container in task exited",
+                    "startedBy": "run_task/shop",
+                    "taskDefinitionArn": DEFINITION,
                     "startedAt": started,
                     "stoppedAt": datetime(2024, 5, 2, 10, 16, tzinfo=UTC),
                 }
@@ -159,6 +209,8 @@ def test_times_are_utc_and_codes_are_kept_when_a_task_has_stopped(ecs: StubbedEc
         "containers": [{"name": "app", "exitCode": 0}, {"name": "x", "reason": "why"}],
         "stopCode": "EssentialContainerExited",
         "stoppedReason": "Essential container in task exited",
+        "startedBy": "run_task/shop",
+        "taskDefinitionArn": DEFINITION,
         "startedAt": "2024-05-02T10:15:30.000Z",
         "stoppedAt": "2024-05-02T10:16:00.000Z",
     }
@@ -229,6 +281,69 @@ def test_all_running_tasks_are_found_when_ecs_lists_them_in_pages(ecs: StubbedEc
 
     assert [task["taskArn"] for task in found] == arns[1:]
     assert found[0]["createdAt"] == "2024-05-02T10:15:00.000Z"
+
+
+def test_task_of_a_family_is_told_once_when_it_is_stopped_or_forgotten_meanwhile(
+    ecs: StubbedEcs,
+) -> None:
+    kept, stopping, gone = (f"{TASK}{number}" for number in range(3))
+    asked = {"cluster": "shop", "family": "shop-migrate"}
+    ecs.stub.add_response(
+        "list_tasks", {"taskArns": [kept, stopping]}, {**asked, "desiredStatus": "RUNNING"}
+    )
+    ecs.stub.add_response(
+        "list_tasks", {"taskArns": [stopping, gone]}, {**asked, "desiredStatus": "STOPPED"}
+    )
+    ecs.stub.add_response(
+        "describe_tasks",
+        {
+            "tasks": [{"taskArn": arn, "clusterArn": CLUSTER} for arn in (kept, stopping)],
+            "failures": [{"arn": gone, "reason": "MISSING"}],
+        },
+        {"cluster": "shop", "tasks": [kept, stopping, gone]},
+    )
+
+    found = ecs.tasks.of_family("shop", "shop-migrate", 1000)
+
+    assert [task["taskArn"] for task in found] == [kept, stopping]
+
+
+def test_all_tasks_of_a_family_are_described_when_ecs_lists_them_in_pages(ecs: StubbedEcs) -> None:
+    arns = [f"{TASK}{number}" for number in range(150)]
+    asked = {"cluster": "shop", "family": "shop-migrate", "desiredStatus": "RUNNING"}
+    ecs.stub.add_response("list_tasks", {"taskArns": arns[:100], "nextToken": "more"}, asked)
+    # No page is asked for beyond the limit, though there is one.
+    ecs.stub.add_response(
+        "list_tasks",
+        {"taskArns": arns[100:], "nextToken": "further"},
+        {**asked, "nextToken": "more"},
+    )
+    ecs.stub.add_response("list_tasks", {"taskArns": []}, {**asked, "desiredStatus": "STOPPED"})
+    for part in (arns[:100], arns[100:130]):
+        described = [{"taskArn": arn, "clusterArn": CLUSTER} for arn in part]
+        ecs.stub.add_response(
+            "describe_tasks", {"tasks": described}, {"cluster": "shop", "tasks": part}
+        )
+
+    found = ecs.tasks.of_family("shop", "shop-migrate", 130)
+
+    assert [task["taskArn"] for task in found] == arns[:130]
+
+
+@pytest.mark.parametrize(
+    ("operation", "raised"),
+    [("list_tasks", "ThrottlingException"), ("describe_tasks", "ServerException")],
+)
+def test_tasks_of_a_family_may_be_there_later_when_ecs_has_no_answer(
+    ecs: StubbedEcs, operation: str, raised: str
+) -> None:
+    if operation == "describe_tasks":
+        ecs.stub.add_response("list_tasks", {"taskArns": [TASK]})
+        ecs.stub.add_response("list_tasks", {"taskArns": []})
+    ecs.stub.add_client_error(operation, raised)
+
+    with pytest.raises(Transient):
+        ecs.tasks.of_family("shop", "shop-migrate", 10)
 
 
 def test_reason_for_stopping_is_cut_to_what_ecs_takes(ecs: StubbedEcs) -> None:

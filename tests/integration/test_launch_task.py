@@ -350,6 +350,21 @@ class TestToken:
         _, listed = call(at(event("console", authorization=authorization), "/profiles"))
         assert [profile["name"] for profile in listed["profiles"]] == ["default", "other"]
 
+    @pytest.mark.usefixtures("secret")
+    def test_default_profile_is_followed_when_the_parameter_is_missing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LAUNCH_PROFILES_PARAMETER", "/nowhere")
+        _forget()
+        authorization = f"Bearer {TOKEN}"
+
+        _, run = call(event("post", authorization=authorization))
+
+        shown = at(event("show_run", authorization=authorization), f"/runs/{run['id']}")
+        assert call(shown)[0] == 200
+        order = event("post_token", {"profile": "other"}, authorization=authorization)
+        assert call(order)[0] == 500
+
 
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("PUT", "/", 405), ("DELETE", "/runs", 405), ("GET", "/x", 404)]

@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 
 from ecs_ops.aws.clients import aws_errors
-from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
+from ecs_ops.errors import AwsFailure, Conflict, NotFound, Throttled, Transient
 
 
 def _client_error(code: str, status: int = 400) -> ClientError:
@@ -25,12 +25,16 @@ def _client_error(code: str, status: int = 400) -> ClientError:
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
-        (_client_error("ThrottlingException"), Transient),
+        (_client_error("ThrottlingException"), Throttled),
+        (_client_error("ThrottlingException", 500), Throttled),
         (_client_error("Whatever", 503), Transient),
-        (_client_error("Whatever", 429), Transient),
-        (_client_error("Throttling"), Transient),
-        (_client_error("RequestLimitExceeded"), Transient),
-        (_client_error("KMSThrottling"), Transient),
+        (_client_error("Whatever", 429), Throttled),
+        (_client_error("Throttling"), Throttled),
+        (_client_error("RequestLimitExceeded"), Throttled),
+        (_client_error("ProvisionedThroughputExceededException"), Throttled),
+        (_client_error("KMSThrottling"), Throttled),
+        (_client_error("LimitExceededException"), Transient),
+        (_client_error("RequestTimeout"), Transient),
         (_client_error("ClusterNotFoundException"), NotFound),
         (_client_error("ConflictException"), Conflict),
         (_client_error("AccessDeniedException"), AwsFailure),
@@ -47,5 +51,10 @@ def test_type_is_what_a_caller_can_act_on_when_aws_fails(
     with pytest.raises(expected) as caught, aws_errors("RunTask"):
         raise raised
 
+    assert caught.type is expected
     assert "RunTask" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_throttling_is_worth_another_try_as_all_that_passes_is() -> None:
+    assert issubclass(Throttled, Transient)

@@ -1,6 +1,6 @@
 import gzip
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ from ecs_ops.event_record import (
     containers_disagree,
     is_failure,
     is_past_retention,
+    launch_key,
     read_event,
     record_of,
 )
@@ -459,6 +460,94 @@ def test_event_is_refused_by_field_when_it_is_none(text: str, field: str) -> Non
     assert refusal.value.field == field
 
 
+LAUNCHED_BY = "ecs-ops-launch-task/default/alice"
+
+
+def launched(created: str, task: str = TASK, **more: Any) -> dict[str, Any]:
+    """Return the event of a task that launch_task started."""
+    event = sample("task_running")
+    event["detail"] |= {"startedBy": LAUNCHED_BY, "taskArn": task, "createdAt": created, **more}
+    return event
+
+
+def test_launcher_and_key_are_kept_when_launch_task_started_the_task() -> None:
+    kept = record(launched("2026-01-01T00:00:04.402Z"))
+
+    assert kept["launcher"] == "ecs-ops-launch-task"
+    assert kept["launchKey"] == "2026-01-01T00:00:04.402Z#f9c2a8d1e0b34c5d9a7e6f5043210abc"
+    assert launch_key({"taskArn": TASK, "createdAt": kept["createdAt"]}) == kept["launchKey"]
+
+
+@pytest.mark.parametrize(
+    "started_by",
+    [
+        *("ecs-svc/1234567890", "ecs-ops-launch-task", "run_task/shop/ecs-ops-launch-task/x"),
+        *("ecs-ops-launch-tasks/default/alice", "", "ecs-ops-run-task/default/alice"),
+    ],
+)
+def test_no_launcher_is_kept_when_another_started_the_task(started_by: str) -> None:
+    kept = record(launched("2026-01-01T00:00:04Z", startedBy=started_by))
+
+    assert not {"launcher", "launchKey"} & kept.keys()
+
+
+@pytest.mark.parametrize("missing", ["createdAt", "startedBy"])
+def test_no_launcher_is_kept_when_the_event_lacks_what_its_key_is_made_of(missing: str) -> None:
+    event = launched("2026-01-01T00:00:04Z")
+    del event["detail"][missing]
+
+    assert not {"launcher", "launchKey"} & record(event).keys()
+
+
+@pytest.mark.parametrize("created", ["soon", "0001-01-01T00:00:00+14:00", "9999-12-31T23:00-09:00"])
+def test_no_launcher_is_kept_when_nobody_can_tell_when_the_task_was_created(created: str) -> None:
+    assert not {"launcher", "launchKey"} & record(launched(created)).keys()
+
+
+@pytest.mark.parametrize(
+    "created",
+    [
+        *("2026-01-01T00:00:04.4Z", "2026-01-01T00:00:04.400Z", "2026-01-01T00:00:04.400999999Z"),
+        *("2026-01-01T02:00:04.40+02:00", "2025-12-31T18:30:04.4-05:30", "2026-01-01T00:00:04.4"),
+    ],
+)
+def test_launch_key_is_the_same_when_the_same_creation_is_written_otherwise(created: str) -> None:
+    key = launch_key({"taskArn": TASK, "createdAt": created})
+
+    assert key.startswith("2026-01-01T00:00:04.400Z#")
+
+
+@given(st.data())
+def test_launch_keys_sort_by_creation_when_times_are_written_in_any_way(
+    data: st.DataObject,
+) -> None:
+    moments = st.datetimes(
+        min_value=datetime(1971, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
+        max_value=datetime(2200, 1, 1),  # noqa: DTZ001
+        timezones=st.integers(-840, 840).map(lambda m: timezone(timedelta(minutes=m))),
+    )
+    timespecs = st.sampled_from(["seconds", "milliseconds", "microseconds"])
+    one, other = (data.draw(moments).isoformat(timespec=data.draw(timespecs)) for _ in range(2))
+
+    def milliseconds(text: str) -> int:
+        since = datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)
+        return since // timedelta(milliseconds=1)
+
+    first, second = (record(launched(text))["launchKey"] for text in (one, other))
+
+    assert (first < second) == (milliseconds(one) < milliseconds(other))
+    assert (first == second) == (milliseconds(one) == milliseconds(other))
+
+
+@given(st.integers(0, 9_999_999_999), st.sampled_from(["PENDING", "RUNNING", "STOPPED"]))
+def test_launch_key_stays_when_the_task_changes(version: int, status: str) -> None:
+    changed = launched("2026-01-01T00:00:04.402Z", version=version, lastStatus=status)
+
+    key = record(changed)["launchKey"]
+
+    assert key == record(launched("2026-01-01T00:00:04.402Z"))["launchKey"]
+
+
 def test_no_time_of_writing_is_stored_when_an_event_is_compressed() -> None:
     # RFC 1952: bytes 4 to 7 are the modification time.
     assert record(sample("task_running"))["event"][4:8] == bytes(4)
@@ -481,6 +570,8 @@ field_names = st.sampled_from(
         "clusterArn",
         "taskArn",
         "taskDefinitionArn",
+        "startedBy",
+        "createdAt",
         "eventName",
         "reason",
     ]

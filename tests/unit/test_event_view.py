@@ -3,7 +3,7 @@ import gzip
 import itertools
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import assume, given
@@ -11,7 +11,21 @@ from hypothesis import strategies as st
 
 from ecs_ops import event_view
 from ecs_ops.errors import InvalidRequest
-from ecs_ops.event_view import Question, Record, axis, bar, lifetimes, matches, moment_of, scale
+from ecs_ops.event_view import (
+    Question,
+    Record,
+    axis,
+    bar,
+    lifetimes,
+    matches,
+    moment_of,
+    newest,
+    scale,
+    task_state,
+)
+
+if TYPE_CHECKING:
+    from ecs_ops.verdict import TaskState
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DAY_AGO = NOW - timedelta(days=1)
@@ -399,3 +413,65 @@ def test_scale_fits_and_keeps_its_marks_apart_when_the_axis_is_any(span: int, wi
     assert len(line) <= width
     for one, other in itertools.pairwise(line.replace("-", "").replace(":", "").split()):
         assert len(one) in {4, 6} and len(other) in {4, 6}  # noqa: PT018 - one thought
+
+
+# ---------------------------------------------------------------- states of tasks
+def test_state_is_that_of_the_task_when_it_has_stopped() -> None:
+    stopped = record(
+        "STOPPED",
+        exitCodes={"app": 3, "proxy": 0},
+        startedBy="ecs-ops-launch-task/default/alice",
+        stopCode="EssentialContainerExited",
+        stoppedReason="Essential container in task exited",
+        createdAt="2026-01-31T11:59:00Z",
+        startedAt="2026-01-31T13:59:30.1234+02:00",
+        stoppedAt="2026-01-31T12:00:00.5Z",
+    )
+
+    expected: TaskState = {
+        "taskArn": TASK,
+        "clusterArn": f"{ARN}:cluster/shop",
+        "taskDefinitionArn": WEB,
+        "startedBy": "ecs-ops-launch-task/default/alice",
+        "lastStatus": "STOPPED",
+        "containers": [{"name": "app", "exitCode": 3}, {"name": "proxy", "exitCode": 0}],
+        "stopCode": "EssentialContainerExited",
+        "stoppedReason": "Essential container in task exited",
+        "createdAt": "2026-01-31T11:59:00.000Z",
+        "startedAt": "2026-01-31T11:59:30.123Z",
+        "stoppedAt": "2026-01-31T12:00:00.500Z",
+    }
+    assert task_state(stopped) == expected
+
+
+def test_state_lacks_what_is_not_known_when_a_task_was_just_created() -> None:
+    created: TaskState = {
+        "taskArn": TASK,
+        "clusterArn": f"{ARN}:cluster/shop",
+        "taskDefinitionArn": WEB,
+        "lastStatus": "PROVISIONING",
+        "containers": [],
+    }
+    bare: TaskState = {"taskArn": TASK, "clusterArn": "", "lastStatus": "", "containers": []}
+
+    assert task_state(record("PROVISIONING", createdAt="soon")) == created
+    assert task_state({"resourceArn": TASK}) == bare
+
+
+@given(st.permutations(range(1, 7)), st.data())
+def test_newest_is_the_highest_version_when_records_come_in_any_order(
+    versions: list[int], data: st.DataObject
+) -> None:
+    # `version` is an attribute, and the key has the time first.
+    records = [
+        {**record(at=data.draw(st.integers(0, 3)), version=version), "version": version}
+        for version in versions
+    ]
+
+    assert newest(records)["version"] == 6
+
+
+def test_newest_is_the_latest_when_records_have_no_version() -> None:
+    records = [record("STOPPED", at=2), record("RUNNING", at=1)]
+
+    assert newest(records)["lastStatus"] == "STOPPED"

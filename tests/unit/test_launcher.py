@@ -257,6 +257,9 @@ class TestLog:
 
 WRONG = [
     ("status=DONE", "status"),
+    ("status=", "status"),
+    ("limit=", "limit"),
+    ("profile=", "profile"),
     ("limit=0", "limit"),
     ("limit=101", "limit"),
     ("limit=x", "limit"),

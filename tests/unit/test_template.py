@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 from cfnlint.decode import cfn_yaml
 
 from ecs_ops import custom_resource
+from ecs_ops.event_record import read_event, record_of
+from ecs_ops.event_view import newest, task_state
 from ecs_ops.settings import LaunchTaskSettings, LogEventsSettings, RecycleServiceSettings
 
 PATH = Path(__file__).parents[2] / "template.yaml"
+EVENTS = PATH.parent / "events"
 TEMPLATE: dict[str, Any] = cfn_yaml.load(str(PATH))
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
@@ -130,6 +134,7 @@ def test_outputs_are_those_that_other_stacks_rely_on() -> None:
         "EventDeadLetterQueueUrl",
         "EventQueueUrl",
         "EventTableName",
+        "LauncherSecretArn",
         "LauncherUrl",
         "RecycleFunctionName",
         "RunTaskServiceToken",
@@ -160,5 +165,64 @@ def test_event_table_has_the_keys_and_indexes_that_readers_query() -> None:
     assert indexes == {
         "taskDefinitionArn-eventKey-index": ["taskDefinitionArn", "eventKey"],
         "failedClusterArn-eventKey-index": ["failedClusterArn", "eventKey"],
+        "launcher-launchKey-index": ["launcher", "launchKey"],
     }
     assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+
+
+def test_launched_task_is_seen_whole_when_only_the_index_is_read() -> None:
+    table = RESOURCES["EventTable"]["Properties"]
+    index = next(
+        index
+        for index in table["GlobalSecondaryIndexes"]
+        if index["IndexName"] == "launcher-launchKey-index"
+    )
+    keys = [key["AttributeName"] for key in [*table["KeySchema"], *index["KeySchema"]]]
+    held = {*keys, *index["Projection"]["NonKeyAttributes"]}
+    sample = json.loads((EVENTS / "log_events" / "task_stopped_failed.json").read_text())
+    event = read_event(sample["Records"][0]["body"])
+    record = record_of(event, retention_days=1, now=0)
+
+    seen = {name: value for name, value in record.items() if name in held}
+
+    assert task_state(seen) == task_state(record)
+    assert newest([seen]) == seen
+    # Readers leave out what has expired.
+    assert "ttl" in held
+
+
+def test_launcher_is_open_to_the_internet_only_when_a_secret_says_who_may_call() -> None:
+    opened = [
+        resource
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Lambda::Permission"
+        and resource["Properties"]["Principal"] == "*"
+    ]
+    auth = FUNCTIONS["LaunchTaskFunction"]["FunctionUrlConfig"]["AuthType"]
+
+    assert auth == {"Fn::If": ["HasLauncherSecret", "NONE", "AWS_IAM"]}
+    assert {one["Properties"]["Action"] for one in opened} == {
+        "lambda:InvokeFunction",
+        "lambda:InvokeFunctionUrl",
+    }
+    for permission in opened:
+        assert permission["Condition"] == "HasLauncherSecret"
+        # Either way in is the URL; nobody is let in by Invoke.
+        through = {"FunctionUrlAuthType": "NONE", "InvokedViaFunctionUrl": True}
+        assert through.items() & permission["Properties"].items()
+
+
+def test_launcher_stops_nothing_but_what_it_launched() -> None:
+    launcher = FUNCTIONS["LaunchTaskFunction"]
+    stops = [
+        statement
+        for policy in launcher["Policies"]
+        for statement in policy["Statement"]
+        if "ecs:StopTask" in statement.get("Action", ())
+    ]
+
+    assert [statement["Condition"] for statement in stops] == [
+        {"StringEquals": {"aws:ResourceTag/ecs-ops:launcher": launcher["FunctionName"]}}
+    ]
+    # The name that its code puts into that tag.
+    assert launcher["Environment"]["Variables"]["LAUNCH_NAME"] == launcher["FunctionName"]

@@ -4,7 +4,8 @@
     ├── InvalidRequest   the caller's input is wrong; says which field and what is allowed
     ├── NotFound         a resource the caller named does not exist
     ├── Conflict         the request contradicts an earlier one or the state of a resource
-    ├── Transient        the same call may succeed in a moment: throttling, capacity, 5xx
+    ├── Transient        the same call may succeed in a moment: capacity, 5xx
+    │   └── Throttled    AWS is throttling: ask less often
     └── AwsFailure       AWS refused for a reason that no retry mends
 
 Adapters in `ecs_ops.aws` raise these and nothing else; rules raise `InvalidRequest`.
@@ -34,6 +35,10 @@ class Conflict(EcsOpsError):
 
 class Transient(EcsOpsError):
     """The same call may succeed in a moment."""
+
+
+class Throttled(Transient):
+    """AWS is throttling: the same call may succeed if it is made less often."""
 
 
 class AwsFailure(EcsOpsError):

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
 from ecs_ops.errors import InvalidRequest
-from ecs_ops.verdict import ENDED_BY_ECS, exit_code_meaning
+from ecs_ops.verdict import ENDED_BY_ECS, exit_code_meaning, task_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -31,6 +31,8 @@ _TEXT_LENGTH: Final = 2_000
 # Bytes of the compressed event. An item may have 400 KB, of which the attributes need a few.
 _EVENT_SIZE: Final = 350_000
 _TASK_ID_SHOWN: Final = 8
+# Ends the name of every launch_task function.
+_LAUNCHER: Final = "-launch-task"
 
 # A task's own fields that are kept under the name ECS gives them.
 _COPIED: Final = (
@@ -102,6 +104,10 @@ class EventRecord(TypedDict):
     """`failed`, or absent."""
     failedClusterArn: NotRequired[str]
     """`clusterArn` of a failure: the key of the index that holds failures only."""
+    launcher: NotRequired[str]
+    """Function that launched the task: the key of the index that holds launched tasks only."""
+    launchKey: NotRequired[str]
+    """See `launch_key`; with `launcher` only. All records of a task have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +215,42 @@ def _add_readable(record: EventRecord, event: EcsEvent) -> None:
         record["clusterArn"] = cluster
     if codes := exit_codes(detail):
         record["exitCodes"] = codes
+    launcher, slash, _ = record.get("startedBy", "").partition("/")
+    if slash and launcher.endswith(_LAUNCHER) and (key := launch_key(record)):
+        record["launcher"] = launcher
+        record["launchKey"] = key
+
+
+def launch_key(task: Mapping[str, Any]) -> str:
+    """Return `<creation>#<task id>`, which sorts tasks by their creation, to the millisecond.
+
+    Args:
+        task: `taskArn` and `createdAt` are looked at: an `EventRecord`, or a `TaskState`.
+
+    Returns:
+        '' for a task of which one of them is not known.
+    """
+    created = utc_text(task.get("createdAt", ""))
+    arn = task.get("taskArn", "")
+    return f"{created}#{task_id(arn)}" if created and arn else ""
+
+
+def utc_moment(text: str) -> datetime | None:
+    """Read a time in ISO 8601, in UTC if it names no zone; None when it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def utc_text(text: str) -> str:
+    """Return a time in ISO 8601 as `2030-01-31T12:00:00.000Z`; '' when it is none.
+
+    ECS writes as many digits of a second as it takes, so its own texts do not sort by time.
+    """
+    moment = utc_moment(text)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else ""
 
 
 def exit_codes(detail: Mapping[str, Any]) -> dict[str, int]:

@@ -17,9 +17,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ecs_ops.errors import InvalidRequest
+from ecs_ops.event_record import utc_moment, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from ecs_ops.verdict import TaskState
 
 type Record = Mapping[str, Any]
 
@@ -36,6 +39,7 @@ _AGO = re.compile(r"(?P<count>\d{1,5})(?P<unit>[mhd])", re.ASCII)
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 _STOPPING_STATES: Final = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING"})
 _TASK_TIMES: Final = ("createdAt", "startedAt", "stoppedAt")
+_TASK_TEXTS: Final = ("taskDefinitionArn", "startedBy", "stopCode", "stoppedReason")
 _SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
 # Distances between two marks of a time axis that a person can count in, in seconds.
@@ -87,7 +91,7 @@ def moment_of(text: str, now: datetime) -> datetime:
     """
     if ago := _AGO.fullmatch(text):
         return now - timedelta(**{_UNITS[ago["unit"]]: int(ago["count"])})
-    moment = _moment(text)
+    moment = utc_moment(text)
     if moment is None:
         raise InvalidRequest(
             "--since", "must be like 90m, 6h or 2d, or a time like 2030-01-31T12:00:00Z"
@@ -147,6 +151,34 @@ def unpacked(record: Record) -> dict[str, Any]:
     return (
         {**record} if packed is None else {**record, "event": json.loads(gzip.decompress(packed))}
     )
+
+
+def newest(records: Iterable[Record]) -> Record:
+    """Return the last state of one task: by its version, for events may come with equal times.
+
+    Args:
+        records: of one task, at least one.
+    """
+    return max(records, key=lambda record: (record.get("version", 0), record["eventKey"]))
+
+
+def task_state(record: Record) -> TaskState:
+    """Return the task as a record shows it. Of its containers, those that have an exit code."""
+    state: TaskState = {
+        "taskArn": record["resourceArn"],
+        "clusterArn": record.get("clusterArn", ""),
+        "lastStatus": record.get("lastStatus", ""),
+        "containers": [
+            {"name": name, "exitCode": code} for name, code in record.get("exitCodes", {}).items()
+        ],
+    }
+    for name in _TASK_TEXTS:
+        if text := record.get(name):
+            state[name] = text
+    for moment in _TASK_TIMES:
+        if text := utc_text(record.get(moment, "")):
+            state[moment] = text
+    return state
 
 
 # ---------------------------------------------------------------- lives of tasks
@@ -246,19 +278,11 @@ def _note(latest: Record) -> str:
 
 
 def _first(events: Iterable[Record], name: str) -> datetime | None:
-    return next((moment for event in events if (moment := _moment(event.get(name, "")))), None)
+    return next((moment for event in events if (moment := utc_moment(event.get(name, "")))), None)
 
 
 def _not_before(bound: datetime, moment: datetime | None) -> datetime | None:
     return None if moment is None else max(bound, moment)
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _event_key(record: Record) -> tuple[str, str]:

@@ -240,12 +240,14 @@ def _trouble(error: Exception, reference: str) -> Reply:
 _REPEAT = "Try again, with an Idempotency-Key to be sure that a task starts once."
 
 
-def no_route(allowed: str) -> Reply:
+def no_route(method: str = "", allowed: str = "") -> Reply:
     """Return the answer to a request that nothing handles.
 
     Args:
+        method: of the request.
         allowed: the methods there are on its path, as in `GET, POST`; '' when there is no path.
     """
-    if allowed:
+    # A path of the right shape, with the right method, that no router takes is no path.
+    if allowed and method not in allowed.split(", "):
         return problem(HTTPStatus.METHOD_NOT_ALLOWED, f"Use {allowed}.", {"Allow": allowed})
     return problem(HTTPStatus.NOT_FOUND, "There is nothing at this path.")

@@ -160,13 +160,13 @@ def cursor(key: str) -> str:
     return key.replace("#", "_")
 
 
-def read_status(text: str) -> Collection[Status]:
-    """Return the statuses a caller wants to see: all for ''.
+def read_status(text: str | None) -> Collection[Status]:
+    """Return the statuses a caller wants to see: all for None.
 
     Raises:
         InvalidRequest: there is no such status.
     """
-    if not text:
+    if text is None:
         return STATUSES
     found = [status for status in STATUSES if status == text.upper()]
     if not found:
@@ -174,13 +174,13 @@ def read_status(text: str) -> Collection[Status]:
     return found
 
 
-def read_limit(text: str, *, default: int, most: int) -> int:
+def read_limit(text: str | None, *, default: int, most: int) -> int:
     """Return how many a caller asks for.
 
     Raises:
         InvalidRequest: not a whole number from 1 to `most`.
     """
-    if not text:
+    if text is None:
         return default
     if not (_WHOLE.fullmatch(text) and 1 <= int(text) <= most):
         raise InvalidRequest("limit", f"must be a whole number from 1 to {most}")

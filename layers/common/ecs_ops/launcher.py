@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
-from ecs_ops.errors import InvalidRequest, NotFound
+from ecs_ops.errors import AwsFailure, InvalidRequest, NotFound
 from ecs_ops.launch_api import NotThere, Reply, answer
 from ecs_ops.launch_profile import BrokenProfile, Profiles, read_profiles
 from ecs_ops.launch_request import (
@@ -191,11 +191,11 @@ class Launcher:
 
     def list_runs(self, request: Request, caller: str) -> Reply:
         query = _query(request, ("profile", "status", "limit", "after"))
-        limit = read_limit(query.get("limit", ""), default=_LISTED, most=_MOST_LISTED)
-        wanted = read_status(query.get("status", ""))
+        limit = read_limit(query.get("limit"), default=_LISTED, most=_MOST_LISTED)
+        wanted = read_status(query.get("status"))
         after: str | None = read_cursor(query.get("after", ""))
         mine = self._profiles().of(caller)
-        if name := query.get("profile"):
+        if (name := query.get("profile")) is not None:
             mine = {name: self._choose(name, caller)}
         live = [
             task
@@ -228,7 +228,7 @@ class Launcher:
 
     def read_log(self, request: Request, caller: str, run_id: str) -> Reply:
         query = _query(request, ("after", "limit"))
-        limit = read_limit(query.get("limit", ""), default=_LINES, most=_MOST_LINES)
+        limit = read_limit(query.get("limit"), default=_LINES, most=_MOST_LINES)
         task, origin, profile = self._find(caller, run_id)
         container = self._logging(task, profile)
         page = self.output().page(
@@ -262,10 +262,14 @@ class Launcher:
     # ---------------------------------------------------------------- parts
 
     def _profiles(self) -> Profiles:
-        text = self.profiles_text
-        return read_profiles(
-            self.default, text.read(at_most_seconds_old=_COPY_SECONDS) if text else ""
-        )
+        if self.profiles_text is None:
+            return read_profiles(self.default, "")
+        try:
+            text = self.profiles_text.read(at_most_seconds_old=_COPY_SECONDS)
+        except (AwsFailure, NotFound) as error:
+            # A parameter that is missing, or that the function may not read.
+            return Profiles({self.default.name: self.default}, unreadable=str(error))
+        return read_profiles(self.default, text)
 
     def _choose(self, name: str, caller: str) -> Profile:
         # The default one needs no parameter: nothing that is wrong with that is in its way.

@@ -65,6 +65,8 @@ class TaskState(TypedDict):
     clusterArn: str
     lastStatus: str
     containers: list[ContainerState]
+    taskDefinitionArn: NotRequired[str]
+    startedBy: NotRequired[str]
     stopCode: NotRequired[str]
     stoppedReason: NotRequired[str]
     createdAt: NotRequired[str]

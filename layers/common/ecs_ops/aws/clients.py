@@ -1,4 +1,8 @@
-"""The one place that makes boto3 clients, and the one that translates their errors."""
+"""The one place that makes AWS clients, and the one that translates their errors.
+
+They are botocore's, and just what `boto3.client` returns. What boto3 has besides, resources and
+transfers to S3, nobody here uses, and to import it takes a sixth of a cold start.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
 
-from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
+from ecs_ops.errors import AwsFailure, Conflict, NotFound, Throttled, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from botocore.session import Session
 
 # "standard" retries throttling and 5xx with jitter. Three attempts are for a hiccup; a longer
 # outage belongs to whoever waits without being billed: durable execution, or the queue.
@@ -28,39 +34,45 @@ _CONFIG = Config(
 # Checking items by the model takes a quarter of what an event costs; DynamoDB checks them too.
 _CONFIGS = {"dynamodb": _CONFIG.merge(Config(parameter_validation=False))}
 
-# What botocore itself tries again (`botocore.retries.standard`), what services call a 5xx, and
-# Auto Scaling's word for a change that is still being made.
-_TRANSIENT_CODES = frozenset(
+# Those of botocore's own list (`botocore.retries.standard`) that count calls, and what KMS says
+# through other services. LimitExceededException, there too, mostly is a quota of things.
+_THROTTLING_CODES = frozenset(
     {
         "BandwidthLimitExceeded",
-        "ConcurrentUpdateException",
         "EC2ThrottledException",
-        "InternalError",
-        "InternalFailure",
-        "InternalServerError",
-        "InternalServerException",
-        "InternalServiceError",
-        "InternalServiceException",
         "KMSThrottling",
         "KmsThrottled",
-        "LimitExceededException",
-        "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestThrottled",
         "RequestThrottledException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServerException",
-        "ServiceException",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
         "SlowDown",
         "Throttled",
         "ThrottledException",
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
+    }
+)
+# What else botocore tries again, what services call a 5xx, and Auto Scaling's word for a change
+# that is still being made.
+_TRANSIENT_CODES = frozenset(
+    {
+        "ConcurrentUpdateException",
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServerException",
+        "InternalServiceError",
+        "InternalServiceException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServerException",
+        "ServiceException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
         "TransactionInProgressException",
     }
 )
@@ -72,8 +84,11 @@ _SERVER_ERROR = 500
 _TOO_MANY = 429
 
 
+_own_session = cache(botocore.session.get_session)
+
+
 @cache
-def client(service: str, region: str = "", session: boto3.Session | None = None) -> Any:
+def client(service: str, region: str = "", session: Session | None = None) -> Any:
     """Return the function's client of this service: made on first use, kept while warm.
 
     Args:
@@ -81,7 +96,7 @@ def client(service: str, region: str = "", session: boto3.Session | None = None)
         region: '' for the function's own.
         session: whose credentials it uses; None for the function's own.
     """
-    return (session or boto3).client(  # type: ignore[call-overload]
+    return (session or _own_session()).create_client(
         service, region_name=region or None, config=_CONFIGS.get(service, _CONFIG)
     )
 
@@ -91,7 +106,8 @@ def aws_errors(operation: str) -> Iterator[None]:
     """Turn what botocore raises inside into the types of `ecs_ops.errors`.
 
     Raises:
-        Transient: throttled, a 429, a 5xx, or no answer at all.
+        Throttled: by its code, or a 429.
+        Transient: a 5xx, or no answer at all.
         NotFound: a cluster, service, table or stack that is not there.
         Conflict: one client token with two different requests.
         AwsFailure: anything else; `code` is the service's own.
@@ -103,7 +119,9 @@ def aws_errors(operation: str) -> Iterator[None]:
         message = error.response["Error"].get("Message", "")
         text = f"{operation} failed: {code}: {message}"
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _TRANSIENT_CODES or status == _TOO_MANY or status >= _SERVER_ERROR:
+        if code in _THROTTLING_CODES or status == _TOO_MANY:
+            raise Throttled(text) from error
+        if code in _TRANSIENT_CODES or status >= _SERVER_ERROR:
             raise Transient(text) from error
         if code in _NOT_FOUND_CODES:
             raise NotFound(text) from error

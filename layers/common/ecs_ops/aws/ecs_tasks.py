@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING
+from itertools import batched
+from typing import TYPE_CHECKING, Final
 
 from ecs_ops.aws.clients import aws_errors
 from ecs_ops.errors import AwsFailure, EcsOpsError, NotFound, Transient
@@ -32,6 +33,8 @@ _FOR_WANT_OF = ("agent", "capacity is unavailable", "limit", "resource:", "throt
 
 _DESCRIBED_AT_ONCE = 100
 _STOP_REASON_LIMIT = 255
+# ListTasks lists one of the two, and RUNNING when it is not told which.
+_DESIRED_STATUSES: Final = ("RUNNING", "STOPPED")
 
 
 class NotPlaced(Transient):
@@ -92,17 +95,41 @@ class EcsTasks:
                 cluster=cluster, startedBy=origin
             ):
                 arns += page["taskArns"]
+        return [
+            task
+            for task in self._described(cluster, arns)
+            if task.get("startedBy") == origin and task["lastStatus"] != "STOPPED"
+        ]
+
+    def of_family(self, cluster: str, family: str, limit: int) -> list[TaskState]:
+        """Return the tasks of a family that ECS still knows, in no order.
+
+        Args:
+            cluster: name or ARN.
+            family: of their task definitions, whatever the revision.
+            limit: tasks at most of those that are to run, and as many of those that are to stop
+                or have stopped. ECS chooses which.
+        """
+        arns: list[str] = []
+        for wanted in _DESIRED_STATUSES:
+            with aws_errors("ListTasks"):
+                for page in self._ecs.get_paginator("list_tasks").paginate(
+                    cluster=cluster,
+                    family=family,
+                    desiredStatus=wanted,
+                    PaginationConfig={"MaxItems": limit},
+                ):
+                    arns += page["taskArns"]
+        # One that was stopped between the two lists is in both.
+        return self._described(cluster, list(dict.fromkeys(arns)))
+
+    def _described(self, cluster: str, arns: list[str]) -> list[TaskState]:
+        """Return these tasks as they are now, without those that ECS has forgotten since."""
         found: list[TaskState] = []
-        for start in range(0, len(arns), _DESCRIBED_AT_ONCE):
+        for some in batched(arns, _DESCRIBED_AT_ONCE, strict=False):
             with aws_errors("DescribeTasks"):
-                answer = self._ecs.describe_tasks(
-                    cluster=cluster, tasks=arns[start : start + _DESCRIBED_AT_ONCE]
-                )
-            found += [
-                _task_state(task)
-                for task in answer["tasks"]
-                if task.get("startedBy") == origin and task.get("lastStatus") != "STOPPED"
-            ]
+                answer = self._ecs.describe_tasks(cluster=cluster, tasks=list(some))
+            found += [_task_state(task) for task in answer["tasks"]]
         return found
 
     def placement(self, cluster: str, service: str) -> ServicePlacement:
@@ -144,6 +171,10 @@ def _task_state(task: TaskTypeDef) -> TaskState:
         "lastStatus": task.get("lastStatus", ""),
         "containers": [_container_state(one) for one in task.get("containers", [])],
     }
+    if definition := task.get("taskDefinitionArn"):
+        state["taskDefinitionArn"] = definition
+    if origin := task.get("startedBy"):
+        state["startedBy"] = origin
     if stop_code := task.get("stopCode"):
         state["stopCode"] = stop_code
     if reason := task.get("stoppedReason"):

@@ -111,7 +111,7 @@ class EventReader:
             pages = self._client.get_paginator(operation).paginate(
                 TableName=self._table, ExpressionAttributeNames=names, **arguments
             )
-            return [_record(item) for page in pages for item in page["Items"]]
+            return [plain_record(item) for page in pages for item in page["Items"]]
 
     @contextmanager
     def _errors(self, operation: str) -> Iterator[None]:
@@ -149,7 +149,8 @@ def ecs_arn_prefix(sts: Any) -> str:
     return f"arn:{partition}:ecs:{sts.meta.region_name}:{caller['Account']}"
 
 
-def _record(item: Mapping[str, Any]) -> Record:
+def plain_record(item: Mapping[str, Any]) -> Record:
+    """Return an item as the low-level client reads it without the types of its values."""
     return {name: _plain(value) for name, value in item.items()}
 
 
@@ -159,7 +160,7 @@ def _plain(value: Mapping[str, Any]) -> Any:
         case {"N": number}:
             return int(number)
         case {"M": members}:
-            return _record(members)
+            return plain_record(members)
         case {"L": items}:
             return [_plain(one) for one in items]
         case _:

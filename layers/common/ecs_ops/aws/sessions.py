@@ -22,7 +22,6 @@ from fnmatch import fnmatchcase
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
 import botocore.session
 from botocore.credentials import (
     CredentialProvider,
@@ -36,6 +35,7 @@ from ecs_ops.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from botocore.session import Session
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef
@@ -86,7 +86,7 @@ def _check(field: str, arn: str, allowed: Iterable[str]) -> None:
 
 
 @cache
-def _assumed(role_arn: str, external_id: str, session_name: str) -> boto3.Session:
+def _assumed(role_arn: str, external_id: str, session_name: str) -> Session:
     def fetch() -> dict[str, Any]:
         sts: STSClient = client("sts")
         asked: AssumeRoleRequestTypeDef = {"RoleArn": role_arn, "RoleSessionName": session_name}
@@ -105,7 +105,7 @@ def _assumed(role_arn: str, external_id: str, session_name: str) -> boto3.Sessio
 
 
 @cache
-def _with_keys(secret_arn: str) -> boto3.Session:
+def _with_keys(secret_arn: str) -> Session:
     # arn:partition:secretsmanager:region:account:secret:name
     region = secret_arn.split(":")[3] if secret_arn.count(":") > 3 else ""  # noqa: PLR2004
 
@@ -150,7 +150,7 @@ class _Provider(CredentialProvider):
         return DeferredRefreshableCredentials(refresh_using=self._fetch, method=self.METHOD)
 
 
-def _session(fetch: Callable[[], dict[str, Any]]) -> boto3.Session:
+def _session(fetch: Callable[[], dict[str, Any]]) -> Session:
     session = botocore.session.get_session()
     session.register_component("credential_provider", CredentialResolver([_Provider(fetch)]))
-    return boto3.Session(botocore_session=session)
+    return session
