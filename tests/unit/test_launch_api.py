@@ -180,3 +180,12 @@ def test_page_may_run_its_own_script_and_nothing_else() -> None:
     assert "style-src 'sha256-X1RutGBrXCt9KkSaXMK7tHftWiRscFHOhxsS8tv8hBk=';" in policy
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+
+
+def test_document_holds_no_stray_key() -> None:
+    def stray(part: Any) -> list[str]:
+        if isinstance(part, dict):
+            return [key for key, value in part.items() if value is None] + stray([*part.values()])
+        return [key for item in part for key in stray(item)] if isinstance(part, list) else []
+
+    assert stray(json.loads(OPENAPI)) == []

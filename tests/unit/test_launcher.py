@@ -335,7 +335,9 @@ class TestList:
 def test_caller_sees_the_profiles_that_are_for_them() -> None:
     def names(caller: str) -> list[str]:
         reply = launcher(KnownTasks()).list_profiles(request(), caller)
-        return [profile["name"] for profile in json.loads(reply.body)["profiles"]]
+        content = json.loads(reply.body)
+        assert content["caller"] == caller
+        return [profile["name"] for profile in content["profiles"]]
 
     assert names("alice") == ["default", "nightly"]
     assert names("bob") == ["default", "nightly", "bobs"]

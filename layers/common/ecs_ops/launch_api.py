@@ -145,7 +145,8 @@ def page(html: str) -> Reply:
     ]
     headers = {
         "Content-Security-Policy": "; ".join(policy),
-        "Cache-Control": "no-cache",
+        # Nor is the page, with a token in its memory, for the browser to come back to.
+        "Cache-Control": "no-store",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }

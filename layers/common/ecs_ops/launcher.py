@@ -18,6 +18,7 @@ from ecs_ops.launch_api import NotThere, Reply, answer
 from ecs_ops.launch_profile import BrokenProfile, Profiles, read_profiles
 from ecs_ops.launch_request import (
     Order,
+    label,
     launch_arguments,
     read_environment,
     read_order,
@@ -187,7 +188,7 @@ class Launcher:
 
     def list_profiles(self, _request: Request, caller: str) -> Reply:
         mine = self._profiles().of(caller).values()
-        return answer({"profiles": [_shown(profile) for profile in mine]})
+        return answer({"caller": label(caller), "profiles": [_shown(profile) for profile in mine]})
 
     def list_runs(self, request: Request, caller: str) -> Reply:
         query = _query(request, ("profile", "status", "limit", "after"))
