@@ -80,13 +80,15 @@ def _roll_back(story: Story, account: Account) -> None:
 def _launch(story: Story, account: Account, outputs: Mapping[str, str]) -> None:
     story.heading("2. launch_task: a task from an HTTPS request")
     body = {"GREETING": "good morning", "JOB_NAME": "report-41"}
-    with story.step("POST to the function URL, signed with SigV4"):
+    token = stack.launcher_token(account, outputs)
+    with story.step("POST to the function URL, with a bearer token"):
         answer = call(
             account,
             "POST",
             outputs["LauncherUrl"],
             json.dumps(body).encode(),
-            {"content-type": "application/json"},
+            {"content-type": "application/json", "authorization": f"Bearer {token}"},
+            sign=False,
         )
         expect(answer.status == 202, f"the answer is {answer.status}, not 202")
         run = json.loads(answer.data)

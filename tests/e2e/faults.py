@@ -63,6 +63,10 @@ class Faults:
         """Take back the capacity of a running task."""
         self._call("POST", "/spot-interruption", {"task": task_arn})
 
+    def forget(self, task_arn: str) -> None:
+        """Let ECS forget a task that has stopped."""
+        self._call("POST", "/forgetting", {"task": task_arn})
+
     def time_out(self, execution_arn: str) -> None:
         """End the time that a durable execution may take."""
         self._call("POST", "/time-out", {"execution": execution_arn})

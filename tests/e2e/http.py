@@ -1,4 +1,4 @@
-"""Call a function URL of the local account, signed as `curl --aws-sigv4` signs."""
+"""Call a function URL of the local account, signed as `curl --aws-sigv4` signs or as it stands."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.sandbox.account import Account
 
 
+ROOT = Credentials("test", "test")
+
+
 def call(
     account: Account,
     method: str,
@@ -24,16 +27,25 @@ def call(
     headers: Mapping[str, str] | None = None,
     *,
     sign: bool = True,
+    credentials: Credentials = ROOT,
 ) -> urllib3.BaseHTTPResponse:
     """Send one request over verified TLS.
 
     Python leaves `*.localhost` to the system's resolver, which may not know it: the connection
     goes to 127.0.0.1, the name stays in the handshake and the Host header.
+
+    Args:
+        account: whose certificates to trust.
+        method: of HTTP.
+        url: may have a query, escaped.
+        body: as it is to be sent.
+        headers: besides Host.
+        sign: with Signature Version 4; the only way in where the URL's AuthType is AWS_IAM.
+        credentials: whose signature.
     """
     parts = urlsplit(url)
     request = AWSRequest(method, url, data=body, headers={"host": parts.netloc, **(headers or {})})
     if sign:
-        credentials = Credentials("test", "test")
         SigV4Auth(credentials, "lambda", account.env["AWS_REGION"]).add_auth(request)
     pool = urllib3.HTTPSConnectionPool(
         "127.0.0.1",

@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> None:
             stack.create_demo_cluster(account)
             stack.build()
             outputs = stack.deploy(account)
-            env = account.write_env()
+            token = stack.launcher_token(account, outputs)
+            env = account.write_env({"ECS_OPS_LAUNCHER_TOKEN": token})
             _say(f"Deployed the stack {account.env['ECS_OPS_STACK']}:")
             for name, value in sorted(outputs.items()):
                 _say(f"  {name:<26} {value}")

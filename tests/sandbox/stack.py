@@ -20,6 +20,7 @@ DEMO_CLUSTER = "demo"
 DEMO_SUBNET = "subnet-demo"
 LOG_GROUP = "/ecs/demo"
 SEARCH_DOMAIN = "/_sandbox/search/events"
+PROFILES_PARAMETER = "/ecs-ops/launcher/profiles"
 # What the account's stack is given: the launcher on, over the demo cluster; a search domain; roles
 # and keys that a recycle may be done with.
 PARAMETERS = {
@@ -27,9 +28,45 @@ PARAMETERS = {
     "LauncherCluster": DEMO_CLUSTER,
     "LauncherSubnets": DEMO_SUBNET,
     "LauncherAllowedEnvironment": "GREETING,JOB_*",
+    "LauncherProfilesParameter": PROFILES_PARAMETER,
+    "LauncherAuth": "TOKEN",
     "RecycleRoleArns": "arn:aws:iam::000000000000:role/recycler-*",
     "RecycleSecretArns": "arn:aws:secretsmanager:us-east-1:000000000000:secret:recycler-*",
     "OpenSearchDomainArn": "arn:aws:es:us-east-1:000000000000:domain/events",
+}
+# What else the launcher may be asked for.
+PROFILES: dict[str, dict[str, Any]] = {
+    "migrate": {
+        "cluster": DEMO_CLUSTER,
+        "taskDefinition": "demo-migrate",
+        "subnets": [DEMO_SUBNET],
+        "environment": {"EXIT_CODE": "[0-9]{1,3}"},
+    },
+    # It runs until it is stopped.
+    "web": {
+        "cluster": DEMO_CLUSTER,
+        "taskDefinition": "demo-web",
+        "subnets": [DEMO_SUBNET],
+        "environment": {"GREETING": None, "JOB_*": None},
+        "command": True,
+        "maxCpu": 1024,
+        "maxMemory": 4096,
+        "tags": ["Team"],
+    },
+    "ops": {
+        "cluster": DEMO_CLUSTER,
+        "taskDefinition": "demo-job",
+        "subnets": [DEMO_SUBNET],
+        "callers": ["nobody"],
+    },
+    "pushed": {
+        "cluster": DEMO_CLUSTER,
+        "taskDefinition": "demo-job",
+        "subnets": [DEMO_SUBNET],
+        "environment": {"GREETING": None, "JOB_NAME": "[0-9a-f]{40}"},
+        "webhook": {"GREETING": "ref", "JOB_NAME": "head_commit.id"},
+    },
+    "broken": {"cluster": 7},
 }
 _ARTIFACTS = "ecs-ops-artifacts"
 
@@ -40,7 +77,11 @@ def build() -> None:
 
 
 def deploy(
-    account: Account, *, template: Path = BUILT_TEMPLATE, name: str = STACK
+    account: Account,
+    *,
+    template: Path = BUILT_TEMPLATE,
+    name: str = STACK,
+    parameters: Mapping[str, str] = PARAMETERS,
 ) -> dict[str, str]:
     """`sam deploy` into the account; return the stack's outputs."""
     s3 = account.client("s3")
@@ -58,7 +99,7 @@ def deploy(
             "--no-fail-on-empty-changeset",
             "--no-progressbar",
             "--parameter-overrides",
-            *(f"{key}={value}" for key, value in PARAMETERS.items()),
+            *(f"{key}={value}" for key, value in parameters.items()),
             f"OpenSearchEndpoint={account.url}{SEARCH_DOMAIN}",
         ],
         _sam_env(account.env),
@@ -67,8 +108,15 @@ def deploy(
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
+def launcher_token(account: Account, outputs: Mapping[str, str]) -> str:
+    """Return the token that the stack made for the launcher's caller `default`."""
+    secrets = account.client("secretsmanager")
+    text = secrets.get_secret_value(SecretId=outputs["LauncherSecretArn"])["SecretString"]
+    return str(json.loads(text)["default"])
+
+
 def create_demo_cluster(account: Account) -> None:
-    """Create the cluster `demo` and the task definitions that the README and the demo run.
+    """Create what the README and the demo run: the cluster `demo`, task definitions, profiles.
 
     Runs twice without harm. Nothing in the images is used: the local account runs the commands.
     """
@@ -108,6 +156,9 @@ def create_demo_cluster(account: Account) -> None:
                 }
             ],
         )
+    account.client("ssm").put_parameter(
+        Name=PROFILES_PARAMETER, Value=json.dumps(PROFILES), Type="String", Overwrite=True
+    )
 
 
 def trust(service: str) -> str:

@@ -83,3 +83,18 @@ def test_stop_task_is_allowed_on_the_task_when_policy_names_its_cluster(
 
     assert "ecs:StopTask" in refused(lambda: elsewhere.stop_task(cluster=cluster.name, task=arn))
     assert not refused(lambda: here.stop_task(cluster=cluster.name, task=arn.rpartition("/")[2]))
+
+
+def test_stop_task_is_allowed_by_a_tag_when_the_task_was_run_with_it(
+    cluster: Cluster, ecs_as: Callable[..., Any]
+) -> None:
+    definition = cluster.define("sleep 60")
+    tagged = cluster.run(definition, tags=[{"key": "app:owner", "value": "a"}])
+    others = cluster.run(definition, tags=[{"key": "app:owner", "value": "b"}])
+    untagged = cluster.run(definition)
+    condition = {"aws:ResourceTag/app:owner": "a"}
+    ecs = ecs_as(allow("ecs:StopTask", f"{_ARN}:task/*", StringEquals=condition))
+
+    assert not refused(lambda: ecs.stop_task(cluster=cluster.name, task=tagged))
+    assert "ecs:StopTask" in refused(lambda: ecs.stop_task(cluster=cluster.name, task=others))
+    assert "ecs:StopTask" in refused(lambda: ecs.stop_task(cluster=cluster.name, task=untagged))

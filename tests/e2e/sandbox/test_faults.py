@@ -224,3 +224,18 @@ def test_answer_is_put_again_when_its_place_is_not_there(account: Account, funct
 
     assert created["StackStatus"] == "CREATE_COMPLETE"
     assert [answer["Accepted"] for answer in faults.report()["answers"]] == [True]
+
+
+def test_ecs_forgets_a_task_when_it_has_stopped_and_not_before(
+    account: Account, cluster: Cluster
+) -> None:
+    arn = cluster.run(cluster.define("sleep 0.3"))
+    faults = Faults(account, arn)
+
+    faults.forget(arn)
+    cluster.until(arn, "STOPPED")
+    faults.forget(arn)
+
+    answer = cluster.ecs.describe_tasks(cluster=cluster.name, tasks=[arn])
+    assert answer["tasks"] == []
+    assert [failure["reason"] for failure in answer["failures"]] == ["MISSING"]

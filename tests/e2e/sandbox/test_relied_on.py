@@ -118,6 +118,67 @@ def test_alarms_are_told_with_their_state_when_they_are_asked_for_by_name(
     )
 
 
+def test_index_secret_and_parameter_are_read_when_policy_names_them(
+    account: Account, client_as: Callable[..., Any]
+) -> None:
+    name = f"read-{uuid.uuid4().hex[:8]}"
+    secret = account.client("secretsmanager").create_secret(Name=name, SecretString="s")["ARN"]
+    account.client("ssm").put_parameter(Name=f"/{name}/text", Value="p", Type="String")
+    key = [{"AttributeName": "owner", "KeyType": "HASH"}]
+    account.client("dynamodb").create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[
+            {"AttributeName": attribute, "AttributeType": "S"} for attribute in ("id", "owner")
+        ],
+        GlobalSecondaryIndexes=[
+            {"IndexName": "by-owner", "KeySchema": key, "Projection": {"ProjectionType": "ALL"}}
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    prefix = "us-east-1:000000000000"
+    table = f"arn:aws:dynamodb:{prefix}:table/{name}"
+    parameter = f"arn:aws:ssm:{prefix}:parameter/{name}"
+
+    def reads(
+        service: str, action: str, right: str, wrong: str, read: Callable[[Any], object]
+    ) -> tuple[str, str]:
+        """Return what is refused to who may do it there, and to who may do it elsewhere."""
+        here, elsewhere = (client_as(service, allow(action, arn)) for arn in (right, wrong))
+        return refused(lambda: read(here)), refused(lambda: read(elsewhere))
+
+    def query(db: Any) -> object:
+        values = {":owner": {"S": "a"}}
+        return db.query(
+            TableName=name,
+            IndexName="by-owner",
+            KeyConditionExpression="#owner = :owner",
+            ExpressionAttributeNames={"#owner": "owner"},
+            ExpressionAttributeValues=values,
+        )
+
+    for service, action, right, wrong, read in (
+        ("dynamodb", "dynamodb:Query", f"{table}/index/by-owner", table, query),
+        (
+            "secretsmanager",
+            "secretsmanager:GetSecretValue",
+            secret,
+            f"{secret[:-6]}000000",
+            lambda client: client.get_secret_value(SecretId=secret),
+        ),
+        (
+            "ssm",
+            "ssm:GetParameter",
+            f"{parameter}/text",
+            parameter,
+            lambda client: client.get_parameter(Name=f"/{name}/text", WithDecryption=True),
+        ),
+    ):
+        let_in, kept_out = reads(service, action, right, wrong, read)
+        assert not let_in
+        assert action in kept_out
+
+
 @pytest.mark.parametrize("write", ["put_item", "update_item", "delete_item"])
 def test_item_is_told_when_the_condition_of_a_write_fails(
     account: Account, client_as: Callable[..., Any], write: str

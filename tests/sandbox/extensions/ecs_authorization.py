@@ -2,7 +2,8 @@
 
 ministack checks everything against the cluster. Per "Actions, resources, and condition keys for
 Amazon ECS": RunTask needs the task definition, StopTask the task, and so on; a role handed to a
-task also needs iam:PassRole for it, and tags need ecs:TagResource.
+task also needs iam:PassRole for it, and tags need ecs:TagResource. Policies can tell resources by
+their tags (`aws:ResourceTag/...`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from ministack.core import iam_actions, iam_evaluator
 from ministack.core.responses import error_response_json, get_account_id, get_region
 from ministack.core.router import extract_access_key_id
-from ministack.services import ecs
+from ministack.services import ecs, tagging
 
 # Action: the request's member that names the resource, and the resource's type.
 _AUTHORIZED_ON = {
@@ -104,3 +105,4 @@ def install() -> None:
 
     iam_actions.extract_resource_arn = extract_resource_arn
     ecs._ACTION_MAP["RunTask"] = authorized_run_task
+    tagging._RESOURCE_TAG_COLLECTORS["ecs"] = tagging._collect_ecs

@@ -7,6 +7,8 @@ Nothing happens unless a test asks for it, at a path of the gateway, without a s
                                                CloudFormation asked custom resources, and every
                                                answer it was given; durable executions
     POST /_sandbox/faults/spot-interruption    {"task": ARN}: its capacity is taken back
+    POST /_sandbox/faults/forgetting           {"task": ARN}: ECS forgets a stopped task, as it does
+                                               after an hour
     POST /_sandbox/faults/time-out             {"execution": ARN}: its ExecutionTimeout is over
 
 A rule applies to what mentions its name: a call in its path, query or body, an operation of a
@@ -215,6 +217,9 @@ def _control(method: str, path: str, body: bytes, query: Json) -> Response:
             reason = "Your Spot Task was interrupted."
             task = ecs._tasks[told["task"]]
             ecs._mark_task_stopped(told["task"], task, reason, "SpotInterruption")
+        case "POST", "/forgetting":
+            if ecs._tasks[told["task"]]["lastStatus"] == "STOPPED":
+                del ecs._tasks[told["task"]]
         case "POST", "/time-out":
             lambda_durable._time_out_execution(lambda_durable._executions[told["execution"]])
         case _:

@@ -1,7 +1,7 @@
 """A layer is unpacked once, for every process of a function that uses it.
 
-ministack unpacks it anew for each, without bytecode, which costs seconds of a cold start that on
-AWS takes a fraction of one: there a layer is mounted, not copied.
+ministack unpacks it anew for each, which costs a cold start more than the function's own work does:
+on AWS a layer is mounted, not copied.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class _Archive(zipfile.ZipFile):
         with _unpacking:
             if not unpacked.exists():
                 super().extractall(unpacked, *args, **more)
-        # Python writes its bytecode through the links: the second process finds it.
         for entry in unpacked.iterdir():
             (target / entry.name).symlink_to(entry)
 
