@@ -19,10 +19,8 @@ from aws_lambda_powertools.event_handler import LambdaFunctionUrlResolver, Respo
 from aws_lambda_powertools.logging import Logger
 
 from ecs_ops.aws.clients import client
-from ecs_ops.aws.container_logs import ContainerLogs
 from ecs_ops.aws.ecs_tasks import EcsTasks
 from ecs_ops.aws.launch_access import ProfilesParameter, Secret, SeenSignatures
-from ecs_ops.aws.launched_log import LaunchedLog
 from ecs_ops.launch_access import Access, HmacAccess, IamAccess, TokenAccess
 from ecs_ops.launch_api import (
     Reply,
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from ecs_ops.launcher import Log, Output
 
 
 def routes(launcher: Launcher, access: Access, auth: str, log: Logger) -> LambdaFunctionUrlResolver:
@@ -107,6 +107,19 @@ def _access(settings: LaunchTaskSettings) -> Access:
     return HmacAccess(secret, seen, time.time)
 
 
+# A launch needs neither of the two, and their imports would be part of its cold start.
+def _launched_log(table: str) -> Log:
+    from ecs_ops.aws.launched_log import LaunchedLog  # noqa: PLC0415
+
+    return LaunchedLog(client("dynamodb"), table)
+
+
+def _container_logs() -> Output:
+    from ecs_ops.aws.container_logs import ContainerLogs  # noqa: PLC0415
+
+    return ContainerLogs(client("logs"))
+
+
 @cache
 def _wiring(function_arn: str) -> LambdaFunctionUrlResolver:
     settings = LaunchTaskSettings.from_env(os.environ)
@@ -117,8 +130,8 @@ def _wiring(function_arn: str) -> LambdaFunctionUrlResolver:
         default=default_profile(settings),
         profiles_text=ProfilesParameter(partial(client, "ssm"), profiles) if profiles else None,
         tasks=EcsTasks(client("ecs")),
-        log=lambda: LaunchedLog(client("dynamodb"), table) if table else NoLog(),
-        output=lambda: ContainerLogs(client("logs")),
+        log=(lambda: _launched_log(table)) if table else NoLog,
+        output=_container_logs,
     )
     return routes(launcher, _access(settings), settings.auth, Logger())
 

@@ -124,6 +124,9 @@ def test_secret_is_read_again_when_aws_answers_once_more(
         secret.read(at_most_seconds_old=60)
     secrets.put_secret_value(SecretId=arn, SecretString="{}")
 
+    # Not for every request of a stranger.
+    assert secret.read(at_most_seconds_old=60) != "{}"
+    clock.now += 11
     assert secret.read(at_most_seconds_old=60) == "{}"
 
 
@@ -139,6 +142,9 @@ def test_no_copy_is_used_when_aws_refuses(secrets: Any, arn: str, clock: Clock) 
 
     with failing(secrets, "AccessDeniedException"), pytest.raises(AwsFailure):
         secret.read(at_most_seconds_old=60)
+    with pytest.raises(AwsFailure):
+        secret.read(at_most_seconds_old=60)
+    clock.now += 11
     secrets.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
     with pytest.raises(NotFound):
         secret.read(at_most_seconds_old=60)

@@ -188,7 +188,8 @@ class TestLaunch:
             ({"JOB_NAME": {"a": 1}}, "JOB_NAME"),
             ({"PATH": "/tmp"}, "PATH"),
             ({"GREETING": "Hi!"}, "GREETING"),
-            ({"JOB_NAME": "x" * 9000}, "body"),
+            ({"JOB_NAME": "x" * 9000}, "JOB_NAME"),
+            ({"JOB_A": "x" * 5000, "JOB_B": "x" * 5000}, "body"),
         ],
     )
     def test_nothing_is_launched_when_the_body_is_wrong(

@@ -108,6 +108,9 @@ class TestReading:
             ({**NIGHTLY, "environment": {"JOB_?": None}}, "environment.JOB_?"),
             ({**NIGHTLY, "tags": ["a b"]}, "tags"),
             ({**NIGHTLY, "callers": "alice"}, "callers"),
+            ({**NIGHTLY, "callers": []}, "callers"),
+            ({**NIGHTLY, "environment": {"MODE": "a{4294967296}"}}, "environment.MODE"),
+            ({**NIGHTLY, "environment": {"MODE": "(" * 3000 + ")" * 3000}}, "environment.MODE"),
             ({**NIGHTLY, "webhook": {"MODE": "ref"}}, "webhook.MODE"),
             ({**NIGHTLY, "environment": {"MODE": None}, "webhook": {"MODE": 1}}, "webhook.MODE"),
         ],
@@ -144,6 +147,7 @@ class TestCallers:
             ("arn:aws:sts::111122223333:assumed-role/Developer/*", True),
             ("arn:aws:iam::111122223333:role/Developer", True),
             ("arn:aws:iam::111122223333:role/Dev*", True),
+            ("arn:aws:iam::111122223333:role/teams/search/Developer", True),
             ("arn:aws:iam::111122223333:role/Operator", False),
             ("arn:aws:iam::999922223333:role/Developer", False),
             ("alice", False),
@@ -197,6 +201,8 @@ class TestEnvironment:
             (("MODE=dev|prod",), "MODE", "dev\n"),
             (("JOB_*=[0-9]+",), "JOB_LIMIT", ""),
             (("MODE=dev", "M*"), "MODE", "prod"),
+            (("*",), "JOB_\nLD_PRELOAD", "x"),
+            (("*",), "JOB NAME", "x"),
         ],
     )
     def test_value_is_refused_by_name_when_no_rule_allows_it(
@@ -219,6 +225,12 @@ class TestEnvironment:
     def test_delicate_name_is_refused_when_only_a_pattern_fits(self, name: str) -> None:
         assert refusal(values, ("*", f"{name[:3]}*"), {name: "x"}).field == f"environment.{name}"
         values(("*", name), {name: "x"})
+
+    def test_expression_is_not_asked_when_the_value_is_longer_than_ecs_takes(self) -> None:
+        # It would take half a minute: the square of the length.
+        error = refusal(values, ("MODE=[a-z]*[a-z0-9]*x",), {"MODE": "a" * 100_000})
+
+        assert error.problem == "must be at most 8192 characters"
 
     @given(
         st.dictionaries(st.text(string.ascii_uppercase + "_", min_size=1), st.text(), max_size=4),
@@ -292,6 +304,7 @@ class TestTags:
             ("x" * 129, "x"),
             ("Team", "x" * 257),
             ("Team", "<b>"),
+            ("Team", "AWS:x"),
         ],
     )
     def test_tag_is_refused_by_name_when_it_is_wrong(self, key: str, value: str) -> None:

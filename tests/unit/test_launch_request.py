@@ -135,6 +135,13 @@ class TestOrder:
             ({"cpu": 256.5}, "cpu"),
             ({"cpu": -256}, "cpu"),
             ({"cpu": True}, "cpu"),
+            ({"cpu": None}, "cpu"),
+            ({"memory": None}, "memory"),
+            ({"command": None}, "command"),
+            ({"command": ["\ud800"]}, "command"),
+            ({"environment": {"A": "\ud800"}}, "environment.A"),
+            ({"environment": {"\ud800": "a"}}, "environment.\ud800"),
+            ({"tags": None}, "tags"),
             ('{"memory": 1' + "0" * 5000 + "}", "memory"),
             ({"tags": {"Team": 1}}, "tags.Team"),
             ({"tags": ["Team"]}, "tags"),
@@ -168,14 +175,24 @@ class TestWebhook:
         assert refusal(read_webhook, json.dumps(body), PROFILE).field in {"JOB_REF", "body"}
 
     def test_token_is_the_same_when_the_same_body_is_delivered_again(self) -> None:
-        assert webhook_token(profile="a", body=b"x") == webhook_token(profile="a", body=b"x")
-        assert webhook_token(profile="a", body=b"x") != webhook_token(profile="b", body=b"x")
-        assert webhook_token(profile="a", body=b"x") != webhook_token(profile="a", body=b"y")
+        first = webhook_token(launcher="one", profile="a", body=b"x")
+
+        assert webhook_token(launcher="one", profile="a", body=b"x") == first
+        assert webhook_token(launcher="two", profile="a", body=b"x") != first
+        assert webhook_token(launcher="one", profile="b", body=b"x") != first
+        assert webhook_token(launcher="one", profile="a", body=b"y") != first
 
 
 def token(**given_: Any) -> str:
     return request_token(
-        **{"profile": "nightly", "caller": ALICE, "key": "k", "request_id": "1", **given_}
+        **{
+            "launcher": "ecs-ops-launch-task",
+            "profile": "nightly",
+            "caller": ALICE,
+            "key": "k",
+            "request_id": "1",
+            **given_,
+        }
     )
 
 
@@ -183,7 +200,10 @@ class TestToken:
     def test_token_is_the_same_when_the_caller_repeats_the_key(self) -> None:
         assert token(request_id="1") == token(request_id="2")
 
-    @pytest.mark.parametrize("other", [{"caller": "bob"}, {"profile": "other"}, {"key": "l"}])
+    @pytest.mark.parametrize(
+        "other",
+        [{"caller": "bob"}, {"profile": "other"}, {"key": "l"}, {"launcher": "test-launch-task"}],
+    )
     def test_token_differs_when_anything_else_does(self, other: dict[str, str]) -> None:
         assert token(**other) != token()
 
@@ -255,7 +275,8 @@ class TestArguments:
             (Order(environment={"MODE": "9"}), "MODE"),
             (Order(cpu=2048, memory=4096), "cpu"),
             (Order(tags={"Other": "x"}), "tags.Other"),
-            (Order(environment={"MODE": "x" * 9000}), "body"),
+            (Order(environment={"MODE": "x" * 9000}), "MODE"),
+            (Order(environment={"MODE": "x" * 5000, "JOB_A": "x" * 5000}), "body"),
             (Order(command=("x" * 9000,)), "body"),
         ],
     )

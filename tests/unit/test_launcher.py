@@ -1,5 +1,6 @@
 """Runs are followed and stopped by those who may, wherever they are remembered."""
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecs_ops.errors import InvalidRequest
+from ecs_ops.errors import InvalidRequest, NotFound
 from ecs_ops.launch_api import NotThere, Request
-from ecs_ops.launch_profile import Profile
+from ecs_ops.launch_profile import BrokenProfile, Profile
 from ecs_ops.launcher import Launcher
 from ecs_ops.verdict import TaskState
 from tests.fake_launches import ECS_ARN, FUNCTION_ARN, LAUNCHER, FakeLog, KnownTasks, launched
@@ -19,14 +20,18 @@ from tests.fake_launches import ECS_ARN, FUNCTION_ARN, LAUNCHER, FakeLog, KnownT
 NOW = 1_798_000_000.0
 PROFILES = {
     "nightly": {"cluster": "shop", "taskDefinition": "nightly", "subnets": ["s"]},
+    "broken": {"cluster": 7},
     "bobs": {"cluster": "shop", "taskDefinition": "nightly", "subnets": ["s"], "callers": ["bob"]},
 }
 
 
 class Text:
+    def __init__(self, profiles: Any = PROFILES) -> None:
+        self._text = json.dumps(profiles)
+
     def read(self, *, at_most_seconds_old: float) -> str:
         del at_most_seconds_old
-        return json.dumps(PROFILES)
+        return self._text
 
 
 @dataclass
@@ -159,6 +164,26 @@ class TestShow:
 
         assert show(launcher(KnownTasks(task)), task)["status"] == "SUCCEEDED"
 
+    def test_essential_container_decides_when_the_one_of_the_profile_is_not_there(self) -> None:
+        task = launched(1, "STOPPED", exit_code=0)
+        of = launcher(KnownTasks(task))
+        renamed = dataclasses.replace(of.default, container="renamed")
+
+        assert show(dataclasses.replace(of, default=renamed), task)["status"] == "SUCCEEDED"
+
+    def test_definition_is_read_once_when_it_is_a_revision(self) -> None:
+        class Counting(KnownTasks):
+            reads = 0
+
+            def containers(self, task_definition: str) -> Any:
+                self.reads += 1
+                return super().containers(task_definition)
+
+        tasks = Counting(*(launched(n, "STOPPED", exit_code=0) for n in range(20)))
+
+        assert len(page(launcher(tasks))["runs"]) == 20
+        assert tasks.reads == 1
+
     def test_log_knows_when_ecs_has_forgotten(self) -> None:
         task = launched(1, "STOPPED", exit_code=3)
 
@@ -192,12 +217,21 @@ class TestShow:
         assert page(of)["runs"] == []
         assert tasks.stopped == []
 
+    def test_operator_is_to_blame_when_its_profile_is_broken(self) -> None:
+        of = launcher(KnownTasks(launched(1, profile="broken")))
+
+        for action in (of.show, of.stop, of.read_log):
+            with pytest.raises(BrokenProfile):
+                action(request(), "alice", run_id(launched(1)))
+
     def test_run_is_there_for_those_whom_its_profile_is_for(self) -> None:
         task = launched(1, profile="bobs")
 
         assert show(launcher(KnownTasks(task)), task, "bob")["profile"] == "bobs"
 
-    @pytest.mark.parametrize("wrong", ["", "x", "..", "0" * 31, "0" * 32 + "\n", "A" * 32])
+    @pytest.mark.parametrize(
+        "wrong", ["", "x", "..", "0" * 31, "0" * 33, "-" * 36, "0" * 32 + "\n", "A" * 32]
+    )
     def test_run_is_not_there_when_its_id_is_none(self, wrong: str) -> None:
         with pytest.raises(NotThere):
             launcher(KnownTasks(launched(0))).show(request(), "alice", wrong)
@@ -213,6 +247,14 @@ class TestStop:
         ((arn, reason),) = tasks.stopped
         assert arn == launched(1)["taskArn"]
         assert "alice" in reason
+
+    def test_nothing_is_stopped_when_ecs_does_not_know_it_any_more(self) -> None:
+        tasks = KnownTasks()
+
+        reply = launcher(tasks, FakeLog(launched(1))).stop(request(), "alice", run_id(launched(1)))
+
+        assert reply.status == 200
+        assert tasks.stopped == []
 
     @pytest.mark.parametrize("forgotten", [True, False])
     def test_nothing_is_stopped_when_it_is_over(self, forgotten: bool) -> None:  # noqa: FBT001
@@ -279,6 +321,18 @@ class TestList:
             page(launcher(KnownTasks()), query)
 
         assert refused.value.field == field
+
+    def test_others_are_listed_when_the_cluster_of_one_profile_is_gone(self) -> None:
+        class WithoutCluster(KnownTasks):
+            def of_family(self, cluster: str, family: str, limit: int) -> list[TaskState]:
+                if cluster == "gone":
+                    raise NotFound("ListTasks failed: ClusterNotFoundException")
+                return super().of_family(cluster, family, limit)
+
+        gone = {**PROFILES["nightly"], "cluster": "gone"}
+        of = launcher(WithoutCluster(launched(1)))
+
+        assert ids(page(dataclasses.replace(of, profiles_text=Text({"gone": gone})))) == [1]
 
     def test_runs_are_filtered_by_profile_and_status(self) -> None:
         of = launcher(

@@ -164,16 +164,23 @@ def read_keys(text: str) -> dict[str, str]:
 class _Keys:
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
+        self._read: tuple[str, dict[str, str]] = ("", {})
 
     def find(self, fits: Callable[[str], bool]) -> str:
         """Return the name of the key that fits; raise Unauthorized when none does."""
         for age in (_COPY_SECONDS, _FRESH_SECONDS):
-            keys = read_keys(self._secret.read(at_most_seconds_old=age))
+            keys = self._keys(self._secret.read(at_most_seconds_old=age))
             # All of them, whichever fits: the time it takes says nothing.
             found = [name for name, key in keys.items() if fits(key)]
             if found:
                 return found[0]
         raise Unauthorized
+
+    def _keys(self, text: str) -> dict[str, str]:
+        # Once for each secret: what is wrong with it is logged, and strangers come often.
+        if text != self._read[0]:
+            self._read = text, read_keys(text)
+        return self._read[1]
 
 
 def _digest(token: str) -> bytes:

@@ -231,14 +231,14 @@ def _trouble(error: Exception, reference: str) -> Reply:
         status, detail = HTTPStatus.TOO_MANY_REQUESTS, f"AWS asks for fewer requests. {_REPEAT}"
     elif isinstance(error, Transient):
         status = HTTPStatus.SERVICE_UNAVAILABLE
-        detail = f"Amazon ECS has no room or gives no answer at the moment. {_REPEAT}"
+        detail = f"AWS has no room or gives no answer at the moment. {_REPEAT}"
     else:
         status, later = HTTPStatus.INTERNAL_SERVER_ERROR, {}
         detail = "This is for the operator to mend, who finds the cause by the reference."
     return problem(status, detail, later, reference=reference)
 
 
-_REPEAT = "Try again, with an Idempotency-Key to be sure that a task starts once."
+_REPEAT = "Try again; what is launched with an Idempotency-Key starts once."
 
 
 def no_route(method: str = "", allowed: str = "") -> Reply:

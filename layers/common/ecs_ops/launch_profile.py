@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ecs_ops.errors import EcsOpsError, InvalidRequest
 from ecs_ops.settings import MissingSettings
+from ecs_ops.task_request import OVERRIDES_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,22 +28,27 @@ _SESSION = re.compile(r"(arn:[^:]+):sts::([0-9]+):assumed-role/([^/]+)/.+")
 _TAG_CHARACTERS = "letters, digits, spaces and + - = . _ : / @"
 _TAG_KEY = re.compile(r"[\w +\-=.:/@]{1,128}")
 _TAG_VALUE = re.compile(r"[\w +\-=.:/@]{0,256}")
+_PATH = re.compile(r":role/.*/")
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 _PATTERN = re.compile(r"[^\s=,?\[\]]+")
 
 # What decides which code a program runs, as whom, and whom it trusts or talks to. A pattern such as
 # `*` is not meant to hand these over. In capitals; compared without regard to case.
 _DELICATE_PREFIXES = (
-    *("AWS_", "BASH_FUNC_", "COMPLUS_", "CORECLR_", "DOTNET_", "DYLD_", "ECS_", "GCONV_", "GIT_"),
-    *("GLIBC_", "JAVA_TOOL_", "JDK_JAVA_", "LD_", "MALLOC_", "NPM_CONFIG_", "OPENSSL_", "PERL5"),
-    *("PIP_", "PYTHON", "RUBY", "SSL_CERT_", "_JAVA_"),
+    *("AWS_", "BASH_FUNC_", "BUNDLE_", "CARGO_", "COMPLUS_", "COR_", "CORECLR_", "DOTNET_"),
+    *("DYLD_", "ECS_", "ERL_", "GCONV_", "GEM_", "GIT_", "GLIBC_", "GTK_", "JDK_", "LD_"),
+    *("LUA_", "MALLOC_", "NPM_CONFIG_", "OPENSSL_", "PERL", "PIP_", "PYTHON", "R_PROFILE"),
+    *("RUBY", "SSL_", "SSLKEY", "UV_", "_JAVA_"),
 )
+_DELICATE_SUFFIXES = ("_OPTS", "_PROXY", "_TOOL_OPTIONS")
 _DELICATE_NAMES = frozenset(
     {
-        *{"BASH_ENV", "CLASSPATH", "CURL_CA_BUNDLE", "ENV", "HOME", "HOSTALIASES", "IFS"},
+        *{"BASH_ENV", "CLASSPATH", "CURL_CA_BUNDLE", "EDITOR", "ENV", "GOFLAGS", "HOME", "IFS"},
+        *{"GOOGLE_APPLICATION_CREDENTIALS", "HOSTALIASES", "KUBECONFIG", "LESSOPEN", "PAGER"},
         *{"LOCALDOMAIN", "LOCPATH", "NLSPATH", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "NODE_PATH"},
         *{"NODE_TLS_REJECT_UNAUTHORIZED", "PATH", "PHPRC", "PHP_INI_SCAN_DIR", "PROMPT_COMMAND"},
         *{"PS4", "REQUESTS_CA_BUNDLE", "RES_OPTIONS", "SHELL", "SHELLOPTS", "TERMINFO", "TMPDIR"},
-        "TZDIR",
+        *{"TZDIR", "ZDOTDIR"},
     }
 )
 
@@ -186,7 +192,7 @@ def default_profile(settings: LaunchTaskSettings) -> Profile:
             command=settings.allow_command,
             max_cpu=settings.max_cpu,
             max_memory=settings.max_memory,
-            tags=settings.allowed_tags,
+            tags=_patterns("LauncherAllowedTags", list(settings.allowed_tags)),
         )
     except InvalidRequest as error:
         raise MissingSettings(str(error)) from error
@@ -220,6 +226,9 @@ def check_values(profile: Profile, environment: Mapping[str, str], *, blame: str
             choice = ", ".join(rule.name for rule in profile.environment) or "none"
             why = "has to be allowed by its own name" if _is_delicate(name) else "may not be set"
             raise InvalidRequest(where, f"{why}; allowed: {choice}")
+        # First: an expression may take the square of the time for twice the length.
+        if len(value) > OVERRIDES_LIMIT:
+            raise InvalidRequest(where, f"must be at most {OVERRIDES_LIMIT} characters")
         if rule.value is not None and not re.fullmatch(rule.value, value):
             raise InvalidRequest(where, f"must match {rule.value}")
 
@@ -269,7 +278,7 @@ def check_tags(profile: Profile, tags: Mapping[str, str]) -> None:
             raise InvalidRequest(where, f"may not be set; allowed: {choice}")
         if not _TAG_KEY.fullmatch(key):
             raise InvalidRequest(where, f"must be 1 to 128 characters of {_TAG_CHARACTERS}")
-        if not _TAG_VALUE.fullmatch(value):
+        if not _TAG_VALUE.fullmatch(value) or value.lower().startswith("aws:"):
             raise InvalidRequest(where, f"must be at most 256 characters of {_TAG_CHARACTERS}")
 
 
@@ -285,7 +294,8 @@ def _rule_for(name: str, rules: Iterable[EnvironmentRule]) -> EnvironmentRule | 
         if rule.name == name:
             return rule
         patterns.append(rule)
-    if _is_delicate(name):
+    # What a pattern allows is a plain name: `env` is written to files that shells read.
+    if _is_delicate(name) or not _PLAIN.fullmatch(name):
         return None
     return next((rule for rule in patterns if _matches(name, [rule.name])), None)
 
@@ -293,7 +303,9 @@ def _rule_for(name: str, rules: Iterable[EnvironmentRule]) -> EnvironmentRule | 
 def _is_delicate(name: str) -> bool:
     upper = name.upper()
     return (
-        upper in _DELICATE_NAMES or upper.startswith(_DELICATE_PREFIXES) or upper.endswith("_PROXY")
+        upper in _DELICATE_NAMES
+        or upper.startswith(_DELICATE_PREFIXES)
+        or upper.endswith(_DELICATE_SUFFIXES)
     )
 
 
@@ -354,6 +366,13 @@ def _patterns(key: str, value: object) -> tuple[str, ...]:
     return tuple(_pattern(key, item) for item in _texts(key, value))
 
 
+def _callers(key: str, value: object) -> tuple[str, ...]:
+    if not (patterns := _patterns(key, value)):
+        raise InvalidRequest(key, "must name somebody; left out, it is for all")
+    # A session does not tell the path of its role, and names of roles are unique without.
+    return tuple(_PATH.sub(":role/", pattern) for pattern in patterns)
+
+
 def _pattern(key: str, text: str) -> str:
     if not _PATTERN.fullmatch(text):
         raise InvalidRequest(key, f"{text!r} is neither a name nor a pattern with *")
@@ -387,7 +406,7 @@ def _rule(name: str, expression: object) -> EnvironmentRule:
         raise InvalidRequest(where, "must be null or a regular expression")
     try:
         re.compile(expression)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise InvalidRequest(where, f"is not a regular expression: {error}") from error
     return EnvironmentRule(name=name, value=expression)
 
@@ -411,6 +430,6 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], Any]]]] = {
     "maxCpu": ("max_cpu", _whole),
     "maxMemory": ("max_memory", _whole),
     "tags": ("tags", _patterns),
-    "callers": ("callers", _patterns),
+    "callers": ("callers", _callers),
     "webhook": ("webhook", _paths),
 }

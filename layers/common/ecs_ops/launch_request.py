@@ -15,6 +15,7 @@ from ecs_ops.task_request import (
     TaskRequest,
     check_environment,
     client_token,
+    is_text,
     run_task_arguments,
     started_by,
 )
@@ -83,9 +84,9 @@ def read_order(text: str) -> Order:
     return Order(
         profile=_string("profile", members.get("profile", DEFAULT)),
         environment=check_environment(_pairs("environment", members), blame="environment"),
-        command=_command(members.get("command")),
-        cpu=_whole("cpu", members.get("cpu")),
-        memory=_whole("memory", members.get("memory")),
+        command=_command(members["command"]) if "command" in members else (),
+        cpu=_whole("cpu", members["cpu"]) if "cpu" in members else None,
+        memory=_whole("memory", members["memory"]) if "memory" in members else None,
         tags=_tags(_pairs("tags", members)),
         blame="environment",
     )
@@ -103,10 +104,13 @@ def read_webhook(text: str, profile: Profile) -> Order:
     return Order(profile=profile.name, environment=check_environment(pairs, blame=""))
 
 
-def request_token(*, profile: str, caller: str, key: str | None, request_id: str) -> str:
+def request_token(
+    *, launcher: str, profile: str, caller: str, key: str | None, request_id: str
+) -> str:
     """Return the client token of one request: the same whenever its caller repeats it.
 
     Args:
+        launcher: name of the function; another one may know another caller by the same name.
         profile: what is launched; another profile is another request.
         caller: who sent it, so that nobody meets another's key.
         key: its Idempotency-Key header, which says that a request is a repetition.
@@ -116,18 +120,18 @@ def request_token(*, profile: str, caller: str, key: str | None, request_id: str
         InvalidRequest: the key is empty or longer than 255 characters.
     """
     if key is None:
-        return client_token("launch_task", "request", request_id)
+        return client_token(launcher, "request", request_id)
     if not 1 <= len(key) <= _LONGEST_KEY:
         raise InvalidRequest("Idempotency-Key", f"must be 1 to {_LONGEST_KEY} characters long")
-    return client_token("launch_task", "key", profile, caller, key)
+    return client_token(launcher, "key", profile, caller, key)
 
 
-def webhook_token(*, profile: str, body: bytes) -> str:
+def webhook_token(*, launcher: str, profile: str, body: bytes) -> str:
     """Return the client token of a webhook: the same whenever the same body is delivered.
 
     Its id is not signed, so the body has to be what makes it the same.
     """
-    return client_token("launch_task", "webhook", profile, hashlib.sha256(body).hexdigest())
+    return client_token(launcher, "webhook", profile, hashlib.sha256(body).hexdigest())
 
 
 def launch_arguments(
@@ -235,19 +239,15 @@ def _string(where: str, value: object) -> str:
 
 
 def _command(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
     if not isinstance(value, list) or isinstance(value, _Pairs) or not value:
         raise InvalidRequest("command", "must be a list of strings that is not empty")
     words = tuple(_string(f"command[{index}]", word) for index, word in enumerate(value))
-    if any("\0" in word for word in words):
-        raise InvalidRequest("command", "must not hold a NUL character")
+    if not all(is_text(word) for word in words):
+        raise InvalidRequest("command", "must be text without NUL characters")
     return words
 
 
-def _whole(name: str, value: object) -> int | None:
-    if value is None:
-        return None
+def _whole(name: str, value: object) -> int:
     if not isinstance(value, _Number) or not _WHOLE.fullmatch(value):
         raise InvalidRequest(name, "must be a whole number")
     return int(value)

@@ -22,8 +22,10 @@ Status = Literal["PENDING", "RUNNING", "STOPPING", "SUCCEEDED", "FAILED", "STOPP
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 _WHOLE = re.compile(r"[0-9]{1,6}")
-RUN_ID = re.compile(r"[0-9a-f-]{32,36}")
-_CURSOR = re.compile(r"[0-9TZ:.-]{20,30}_[0-9a-f-]{32,36}")
+# The old format is a UUID. ECS takes no other length.
+_ID = "[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+RUN_ID = re.compile(_ID)
+_CURSOR = re.compile(f"[0-9TZ:.-]{{20,30}}_({_ID})")
 
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
 _PENDING = frozenset({"PROVISIONING", "PENDING", "ACTIVATING", ""})

@@ -6,11 +6,14 @@ ECS has forgotten a task, by the event log.
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 from ecs_ops.errors import AwsFailure, InvalidRequest, NotFound
@@ -63,6 +66,9 @@ _ROUNDS = 5
 _COPY_SECONDS = 60.0
 _SETTLED_SECONDS = 5
 """After its end, until what a task wrote last is sure to be in its log."""
+_REVISION = re.compile(r":[0-9]+$")
+
+_logger = logging.getLogger(__name__)
 
 
 class Tasks(Protocol):
@@ -115,6 +121,14 @@ class Text(Protocol):
     def read(self, *, at_most_seconds_old: float) -> str: ...
 
 
+class _Found(NamedTuple):
+    task: TaskState
+    origin: Origin
+    profile: Profile
+    is_known: bool
+    """To ECS; else it is from the log."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launcher:
     """Every public method answers one route of openapi.json, for a caller who has been let in.
@@ -138,6 +152,8 @@ class Launcher:
     _definitions: dict[str, tuple[float, Sequence[ContainerDefinition]]] = field(
         default_factory=dict
     )
+    _read: dict[str, Profiles] = field(default_factory=dict)
+    """The profiles of the text that was read last."""
 
     # ---------------------------------------------------------------- start
 
@@ -154,11 +170,12 @@ class Launcher:
         chosen = self._choose(profile, caller)
         if not chosen.webhook:
             raise InvalidRequest("profile", "takes no webhooks")
-        token = webhook_token(profile=profile, body=request.body())
+        token = webhook_token(launcher=self.name, profile=profile, body=request.body())
         return self._launch(read_webhook(request.text(), chosen), chosen, caller, token)
 
     def _launch_keyed(self, order: Order, request: Request, caller: str) -> Reply:
         token = request_token(
+            launcher=self.name,
             profile=order.profile,
             caller=caller,
             key=request.headers.get("idempotency-key"),
@@ -201,7 +218,7 @@ class Launcher:
         live = [
             task
             for cluster, family in {(one.cluster, one.family) for one in mine.values()}
-            for task in self.tasks.of_family(cluster, family, _MOST_LIVE)
+            for task in self._live(cluster, family)
             if origin_of(task, self.name)
         ]
         runs: list[Run] = []
@@ -224,13 +241,13 @@ class Launcher:
         return answer({"runs": runs, "next": cursor(after) if after else None})
 
     def show(self, _request: Request, caller: str, run_id: str) -> Reply:
-        task, origin, profile = self._find(caller, run_id)
-        return answer(self._run(task, origin, profile))
+        found = self._find(caller, run_id)
+        return answer(self._run(found.task, found.origin, found.profile))
 
     def read_log(self, request: Request, caller: str, run_id: str) -> Reply:
         query = _query(request, ("after", "limit"))
         limit = read_limit(query.get("limit"), default=_LINES, most=_MOST_LINES)
-        task, origin, profile = self._find(caller, run_id)
+        task, origin, profile, _ = self._find(caller, run_id)
         container = self._logging(task, profile)
         page = self.output().page(
             container.log_group,
@@ -252,8 +269,8 @@ class Launcher:
 
     def stop(self, _request: Request, caller: str, run_id: str) -> Reply:
         """Ask ECS to stop the run; when it is over already, say how it ended."""
-        task, origin, profile = self._find(caller, run_id)
-        if task["lastStatus"] == "STOPPED":
+        task, origin, profile, is_known = self._find(caller, run_id)
+        if task["lastStatus"] == "STOPPED" or not is_known:
             return answer(self._run(task, origin, profile))
         reason = f"Stopped by {caller} through {self.name}"
         self.tasks.stop(task["clusterArn"], task["taskArn"], reason)
@@ -264,13 +281,18 @@ class Launcher:
 
     def _profiles(self) -> Profiles:
         if self.profiles_text is None:
-            return read_profiles(self.default, "")
+            return Profiles({self.default.name: self.default})
         try:
             text = self.profiles_text.read(at_most_seconds_old=_COPY_SECONDS)
         except (AwsFailure, NotFound) as error:
             # A parameter that is missing, or that the function may not read.
             return Profiles({self.default.name: self.default}, unreadable=str(error))
-        return read_profiles(self.default, text)
+        if text not in self._read:
+            self._read.clear()
+            self._read[text] = profiles = read_profiles(self.default, text)
+            for name, problem in profiles.broken.items():
+                _logger.warning("Profile %.40s cannot be used: %s", name, problem)
+        return self._read[text]
 
     def _choose(self, name: str, caller: str) -> Profile:
         # The default one needs no parameter: nothing that is wrong with that is in its way.
@@ -278,24 +300,40 @@ class Launcher:
             return self.default
         return self._profiles().choose(name, caller)
 
-    def _find(self, caller: str, run_id: str) -> tuple[TaskState, Origin, Profile]:
-        mine = self._profiles().of(caller)
+    def _find(self, caller: str, run_id: str) -> _Found:
+        profiles = self._profiles()
+        mine = profiles.of(caller)
         if RUN_ID.fullmatch(run_id):
             for cluster in dict.fromkeys(profile.cluster for profile in mine.values()):
-                task = self._task(cluster, run_id)
+                task, is_known = self._task(cluster, run_id)
                 origin = origin_of(task, self.name) if task else None
                 if task and origin and origin.profile in mine:
-                    return task, origin, mine[origin.profile]
+                    return _Found(task, origin, mine[origin.profile], is_known)
+                if origin and origin.profile in profiles.broken:
+                    profiles.choose(origin.profile, caller)
+        if profiles.unreadable:
+            raise BrokenProfile(f"profiles: {profiles.unreadable}")
         raise NotThere("There is no such run.")
 
-    def _task(self, cluster: str, run_id: str) -> TaskState | None:
+    def _task(self, cluster: str, run_id: str) -> tuple[TaskState | None, bool]:
+        """Return the task, and whether ECS knows it."""
         arn = task_arn(cluster, run_id, self.function_arn)
         try:
             found = self.tasks.describe(cluster, arn)
         except NotFound:
             # The cluster is gone. What ran in it may still be in the log.
             found = None
-        return found or self.log().last_of(arn, self._now())
+        if found:
+            return found, True
+        return self.log().last_of(arn, self._now()), False
+
+    def _live(self, cluster: str, family: str) -> list[TaskState]:
+        try:
+            return self.tasks.of_family(cluster, family, _MOST_LIVE)
+        except NotFound as error:
+            # One profile's cluster is gone; that is no reason to show nothing of the others.
+            _logger.warning("No tasks of %s in %s: %s", family, cluster, error)
+            return []
 
     def _origin(self, task: TaskState) -> Origin:
         origin = origin_of(task, self.name)
@@ -308,10 +346,12 @@ class Launcher:
         return run_of(task, origin, self._deciding(task, profile) if over else ())
 
     def _deciding(self, task: TaskState, profile: Profile) -> Sequence[str]:
-        if profile.container:
+        definition = self._definition(task)
+        names = [one.name for one in definition] or [one["name"] for one in task["containers"]]
+        # The profile may have changed since.
+        if profile.container in names:
             return (profile.container,)
-        essential = [one.name for one in self._definition(task) if one.essential]
-        return essential or [one["name"] for one in task["containers"]] or [""]
+        return [one.name for one in definition if one.essential] or names or [""]
 
     def _logging(self, task: TaskState, profile: Profile) -> ContainerDefinition:
         decides = self._deciding(task, profile)
@@ -332,14 +372,17 @@ class Launcher:
             raise BrokenProfile(f"profile {profile.name}: {error}") from error
 
     def _definition(self, task: TaskState) -> Sequence[ContainerDefinition]:
+        """Return the containers that the task was made with; none when nobody knows any more."""
         try:
             return self._containers(task.get("taskDefinitionArn", ""))
         except NotFound:
             return ()
 
     def _containers(self, definition: str) -> Sequence[ContainerDefinition]:
-        read, known = self._definitions.get(definition, (0.0, ()))
-        if not known or self.clock() - read > _COPY_SECONDS:
+        read, known = self._definitions.get(definition, (-inf, ()))
+        # A revision does not change, a family's newest one does.
+        is_new = self.clock() - read <= _COPY_SECONDS
+        if not known or not (is_new or _REVISION.search(definition)):
             known = self.tasks.containers(definition)
             self._definitions[definition] = (self.clock(), known)
         return known

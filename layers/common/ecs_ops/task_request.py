@@ -211,17 +211,22 @@ def check_environment(pairs: Iterable[tuple[str, object]], *, blame: str) -> dic
     environment: dict[str, str] = {}
     for name, value in pairs:
         where = f"{blame}.{name}" if blame else name
-        if not name or "=" in name or "\0" in name:
+        if not name or "=" in name or not is_text(name):
             raise InvalidRequest(where, "is not a name for an environment variable")
         if name in environment:
             raise InvalidRequest(where, "is given twice")
         if not isinstance(value, str | int | float):
             raise InvalidRequest(where, "must be a string, a number or a boolean")
         text = value if isinstance(value, str) else json.dumps(value)
-        if "\0" in text:
-            raise InvalidRequest(where, "must not hold a NUL character")
+        if not is_text(text):
+            raise InvalidRequest(where, "must be text without NUL characters")
         environment[name] = text
     return environment
+
+
+def is_text(text: str) -> bool:
+    """Say whether this can be handed to a program: no NUL, and no half of a surrogate pair."""
+    return "\0" not in text and text.encode(errors="ignore").decode() == text
 
 
 def client_token(*cause: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from ecs_ops.aws.clients import aws_errors
-from ecs_ops.errors import AwsFailure, Transient
+from ecs_ops.errors import AwsFailure, EcsOpsError, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _STALE_SECONDS: Final = 900
 """How old a copy may be that is used because AWS gives no newer one."""
+
+_RETRY_SECONDS: Final = 10
+"""For how long a failure is believed: strangers must not make us ask for each of their requests."""
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class Cached:
         self._read = read
         self._clock = clock
         self._copy: tuple[float, str] | None = None
+        self._failure: tuple[float, EcsOpsError] | None = None
 
     def read(self, *, at_most_seconds_old: float) -> str:
         """Return the text.
@@ -51,14 +55,17 @@ class Cached:
         age, text = (now - self._copy[0], self._copy[1]) if self._copy else (float("inf"), "")
         if age <= at_most_seconds_old:
             return text
-        try:
-            self._copy = now, self._read()
-        except Transient as error:
-            if age > _STALE_SECONDS:
-                raise
-            _logger.warning("Used a copy of %s, %.0f seconds old: %s", self._name, age, error)
+        if not self._failure or now - self._failure[0] > _RETRY_SECONDS:
+            try:
+                self._copy, self._failure = (now, self._read()), None
+            except EcsOpsError as error:
+                self._failure = now, error
+                _logger.warning("Reading %s failed, the copy is %.0f s old", self._name, age)
+            else:
+                return self._copy[1]
+        if age <= _STALE_SECONDS and isinstance(self._failure[1], Transient):
             return text
-        return self._copy[1]
+        raise self._failure[1]
 
 
 class Secret(Cached):
