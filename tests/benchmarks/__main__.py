@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import log_events, recycle_service, run_task
+from tests.benchmarks import launch_task, log_events, recycle_service, run_task
 from tests.benchmarks.report import document
 from tests.sandbox.account import REPOSITORY
 
@@ -16,6 +16,7 @@ SECTIONS = {
     "run_task": run_task.measure,
     "log_events": log_events.measure,
     "recycle_service": recycle_service.measure,
+    "launch_task": launch_task.measure,
 }
 _PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
