@@ -18,7 +18,7 @@ from ecs_ops.verdict import TaskState
 from tests.fake_launches import ECS_ARN, FUNCTION_ARN, LAUNCHER, FakeLog, KnownTasks, launched
 
 NOW = 1_798_000_000.0
-PROFILES = {
+PROFILES: dict[str, dict[str, Any]] = {
     "nightly": {"cluster": "shop", "taskDefinition": "nightly", "subnets": ["s"]},
     "broken": {"cluster": 7},
     "bobs": {"cluster": "shop", "taskDefinition": "nightly", "subnets": ["s"], "callers": ["bob"]},
