@@ -334,6 +334,12 @@ class TestList:
 
         assert ids(page(dataclasses.replace(of, profiles_text=Text({"gone": gone})))) == [1]
 
+    def test_runs_of_a_namesake_in_another_account_are_not_listed(self) -> None:
+        other = launched(2)
+        other["taskArn"] = other["taskArn"].replace("111122223333", "999922223333")
+
+        assert ids(page(launcher(KnownTasks(), FakeLog(launched(1), other)))) == [1]
+
     def test_runs_are_filtered_by_profile_and_status(self) -> None:
         of = launcher(
             KnownTasks(launched(1), launched(2, profile="nightly"), launched(3, "STOPPING")),

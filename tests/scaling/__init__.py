@@ -1,0 +1,1 @@
+"""How far the bundle goes: our measurements, with AWS's quotas and prices. See docs/scaling.md."""
