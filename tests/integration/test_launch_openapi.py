@@ -149,7 +149,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=ODD_REQUESTS, deadline=None, derandomize=True)
+@settings(max_examples=ODD_REQUESTS, derandomize=True)
 @given(
     method=st.sampled_from(["POST", "POST", "POST", "GET", "DELETE", "PUT", "HEAD", "x"]),
     path=st.sampled_from(["/", "/runs", "/runs/x", "/runs/x/logs", "/hooks/default"]) | st.text(),
