@@ -6,12 +6,14 @@
 UV_VERSION := 0.13.8
 SAM_VERSION := 1.170.0
 AWS_VERSION := 1.46.2
+CHECKOV_VERSION := 3.3.30
 
 TOOLS := $(CURDIR)/.tools
 export UV := $(or $(shell command -v uv 2>/dev/null),$(TOOLS)/bin/uv)
 export UV_TOOL_DIR := $(TOOLS)/environments
 export UV_TOOL_BIN_DIR := $(TOOLS)/bin
 export SAM_CLI_TELEMETRY := 0
+export CKV_SKIP_PACKAGE_UPDATE_CHECK := true
 # Under `uv run`, sam finds the project's python3.13.
 RUN := $(UV) run --locked --no-sync
 SAM := $(RUN) $(TOOLS)/bin/sam
@@ -28,13 +30,13 @@ demo: ready ## Deploy into a local AWS account and watch all four functions at w
 test: ready ## Run the unit, integration and e2e tests.
 	$(RUN) pytest tests/unit --numprocesses 2
 	$(RUN) pytest tests/integration --numprocesses 2
-	$(RUN) pytest tests/e2e $(SLOW:%=--ignore %) --numprocesses 3 --dist loadfile
+	$(RUN) pytest tests/e2e $(SLOW:%=--ignore %) --numprocesses 3 --dist loadfile --each-permission
 
-# What takes long: the local account itself, and a recycler that is killed at every step.
-SLOW := tests/e2e/sandbox tests/e2e/test_recycle_service_faults.py
+# What takes long: the local account itself, an upgrade, a recycler that is killed at every step.
+SLOW := tests/e2e/sandbox tests/e2e/test_recycle_service_faults.py tests/e2e/test_upgrade.py
 
 .PHONY: test-slow
-test-slow: ready ## Run the e2e tests that take long: the local account, the recycler's bad days.
+test-slow: ready ## Run the e2e tests that take long: the local account, upgrades, the recycler's bad days.
 	$(RUN) pytest $(SLOW) --numprocesses 3 --dist loadfile
 
 .PHONY: bench
@@ -42,12 +44,13 @@ bench: ready ## Measure beside other ways, print the ratios and write docs/bench
 	@PYTHONPATH=layers/common $(RUN) python -m tests.benchmarks
 
 .PHONY: check
-check: ready ## Format, lint, types, template.
+check: ready $(TOOLS)/checkov-$(CHECKOV_VERSION) ## Format, lint, types, template.
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
 	$(RUN) mypy
 	$(RUN) cfn-lint --include-checks I --template template.yaml docs/examples/*.yaml
 	$(SAM) validate --lint --region us-east-1
+	$(TOOLS)/bin/checkov --file template.yaml docs/examples/*.yaml
 	$(UV) lock --check --quiet
 	$(UV) lock --check --quiet --script tests/sandbox/serve.py
 	$(UV) export $(EXPORT) | diff layers/common/requirements.txt -
@@ -77,7 +80,8 @@ format: ready ## Format the code and mend what ruff can mend.
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-EXPORT := --quiet --only-group lambda --no-hashes --no-header --no-annotate
+# With hashes, so pip takes nothing but what the lock knows.
+EXPORT := --quiet --only-group lambda --no-header --no-annotate
 
 .PHONY: lock
 lock: | $(UV) ## Bring the locks and the layer's requirements up to date with pyproject.toml.
@@ -101,6 +105,10 @@ $(TOOLS)/sam-$(SAM_VERSION): | $(UV)
 
 $(TOOLS)/aws-$(AWS_VERSION): | $(UV)
 	$(UV) tool install --quiet --force --python 3.13 awscli==$(AWS_VERSION)
+	@touch $@
+
+$(TOOLS)/checkov-$(CHECKOV_VERSION): | $(UV)
+	$(UV) tool install --quiet --force --python 3.13 checkov==$(CHECKOV_VERSION)
 	@touch $@
 
 # Only where no uv is installed. A venv needs Python's ensurepip, which Debian packages apart.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from functools import cache, partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from aws_lambda_powertools.logging import Logger
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.ecs_tasks import EcsTasks
 from ecs_ops.aws.launch_access import ProfilesParameter, Secret, SeenSignatures
+from ecs_ops.aws.log_lines import correlate
+from ecs_ops.aws.metrics import Metrics, unmeasured
 from ecs_ops.launch_access import Access, HmacAccess, IamAccess, TokenAccess
 from ecs_ops.launch_api import (
     Reply,
@@ -40,10 +43,13 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from ecs_ops.aws.metrics import Put
     from ecs_ops.launcher import Log, Output
 
 
-def routes(launcher: Launcher, access: Access, auth: str, log: Logger) -> LambdaFunctionUrlResolver:
+def routes(
+    launcher: Launcher, access: Access, auth: str, log: Logger, put: Put = unmeasured
+) -> LambdaFunctionUrlResolver:
     app = LambdaFunctionUrlResolver(debug=False)  # Debugging prints the event, secrets and all.
 
     def answered_by(
@@ -53,7 +59,10 @@ def routes(launcher: Launcher, access: Access, auth: str, log: Logger) -> Lambda
             request = Request.parse(app.current_event.raw_event)
             caller = caller_of(request)
             log.info("Called", caller=caller, method=request.method, path=request.path)
-            return _response(action(request, caller, **parts))
+            reply = action(request, caller, **parts)
+            if reply.status is HTTPStatus.ACCEPTED:
+                log.info("Accepted", location=reply.headers.get("Location", request.path))
+            return _response(reply)
 
         return handle
 
@@ -70,8 +79,14 @@ def routes(launcher: Launcher, access: Access, auth: str, log: Logger) -> Lambda
     def failed(error: Exception) -> Response[str]:
         reference = app.lambda_context.aws_request_id
         reply = problem_of(error, reference)
+        status = str(int(reply.status))
         if reply.status.is_server_error:
+            put({"RequestsFailed": 1}, Status=status)
             log.error("Not done", exc_info=error, reference=reference)
+        else:
+            # Without the error's text, which may quote the caller's.
+            log.info("Refused", status=status, error=type(error).__name__)
+            put({"RequestsRefused": 1}, Status=status)
         return _response(reply)
 
     app.get("/")(console)
@@ -124,6 +139,7 @@ def _container_logs() -> Output:
 def _wiring(function_arn: str) -> LambdaFunctionUrlResolver:
     settings = LaunchTaskSettings.from_env(os.environ)
     profiles, table = settings.profiles_parameter, settings.event_table_name
+    metrics = Metrics(settings.name)
     launcher = Launcher(
         name=settings.name,
         function_arn=function_arn,
@@ -132,9 +148,11 @@ def _wiring(function_arn: str) -> LambdaFunctionUrlResolver:
         tasks=EcsTasks(client("ecs")),
         log=(lambda: _launched_log(table)) if table else NoLog,
         output=_container_logs,
+        count=lambda what, profile: metrics.put({what: 1}, Profile=profile),
     )
-    return routes(launcher, _access(settings), settings.auth, Logger())
+    return routes(launcher, _access(settings), settings.auth, Logger(), metrics.put)
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    correlate(context.aws_request_id)
     return _wiring(context.invoked_function_arn).resolve(event, context)

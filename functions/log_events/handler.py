@@ -21,6 +21,8 @@ from ecs_ops.aws.clients import client
 from ecs_ops.aws.ecs_tasks import EcsTasks
 from ecs_ops.aws.event_log import EventLog
 from ecs_ops.aws.event_table import EventTable
+from ecs_ops.aws.log_lines import correlate
+from ecs_ops.aws.metrics import Metrics
 from ecs_ops.aws.search_index import SearchIndex
 from ecs_ops.aws.task_alerts import TaskAlerts
 from ecs_ops.errors import InvalidRequest
@@ -34,26 +36,36 @@ if TYPE_CHECKING:
 
 # Left for the answer. A call that begins with less than this may not come back in time.
 _SECONDS_FOR_THE_ANSWER = 10.0
+_TOLD = 20
 
 
 @cache
-def _wiring() -> tuple[LogEventsSettings, EventLog, SearchIndex, Logger]:
+def _wiring() -> tuple[LogEventsSettings, EventLog, SearchIndex, Metrics, Logger]:
     settings = LogEventsSettings.from_env(os.environ)
+    metrics = Metrics(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", ""))
     dynamodb = client("dynamodb")
     log = EventLog(
         EventTable(dynamodb, settings.table_name),
-        TaskAlerts(dynamodb, settings.table_name, partial(client, "sns"), settings.alert_topic_arn),
+        TaskAlerts(
+            dynamodb,
+            settings.table_name,
+            partial(client, "sns"),
+            settings.alert_topic_arn,
+            put=metrics.put,
+        ),
         lambda: EcsTasks(client("ecs")),
         retention_days=settings.retention_days,
         clusters=settings.cluster_arns,
+        put=metrics.put,
     )
     search = SearchIndex(settings.opensearch_endpoint, os.environ.get("AWS_REGION", ""))
-    return settings, log, search, Logger()
+    return settings, log, search, metrics, Logger()
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Keep a batch; only messages that are not done with go back to their queue."""
-    settings, log, search, logger = _wiring()
+    correlate(context.aws_request_id)
+    settings, log, search, metrics, logger = _wiring()
     messages = event["Records"]
     events = _read(messages)
     failed = {message["messageId"] for message in messages} - events.keys()
@@ -67,16 +79,20 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         refused = search.index(events, time_left=time_left)
         if refused:
             logger.error("Not indexed", extra={"errors": Counter(refused.values())})
+            metrics.put({"EventsNotIndexed": len(refused)})
         failed |= refused.keys()
     else:
         failed |= log.keep(events, now=int(time.time()), time_left=time_left)
-    logger.info("Batch done", extra={"messages": len(messages), "failed": len(failed)})
+    # The ids: a message that comes back is part of another batch, under another correlation id.
+    told = {"messages": len(messages), "failed": len(failed), "failed_ids": sorted(failed)[:_TOLD]}
+    logger.info("Batch done", extra=told)
+    metrics.put({"Messages": len(messages), "MessagesFailed": len(failed)})
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 
 
 def _read(messages: Sequence[dict[str, Any]]) -> dict[str, EcsEvent]:
     """Return the event of each message that holds one."""
-    settings, _, _, logger = _wiring()
+    settings, *_, logger = _wiring()
     events = {}
     for message in messages:
         try:

@@ -20,8 +20,10 @@ from aws_lambda_powertools import Logger
 
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.ecs_services import EcsService
-from ecs_ops.aws.ended_execution import EndedExecutions, is_status_change
+from ecs_ops.aws.ended_execution import EndedExecutions, count, ended_arn, is_status_change
 from ecs_ops.aws.further_execution import FurtherExecution
+from ecs_ops.aws.log_lines import correlate
+from ecs_ops.aws.metrics import Metrics
 from ecs_ops.aws.recycle_lease import RecycleLease
 from ecs_ops.aws.recycle_reports import RecycleReports
 from ecs_ops.aws.recycle_rescue import rescue
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @cache
-def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Logger]:
+def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Metrics, Logger]:
     settings = RecycleServiceSettings.from_env(os.environ)
     reports = RecycleReports(
         partial(client, "sns"),
@@ -51,26 +53,35 @@ def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Logger]:
         recipients=settings.report_recipients,
         subject_prefix=settings.report_subject_prefix,
     )
-    return settings, reports, Logger()
+    return settings, reports, Metrics(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")), Logger()
 
 
 @durable_execution
 def handler(event: Any, context: DurableContext) -> Report | Rescue | None:
-    _settings, reports, logger = _wiring()
+    _settings, reports, metrics, logger = _wiring()
     # The context's logger says a line once, however often the handler is replayed.
     context.set_logger(logger)
     if not isinstance(event, dict):
         raise InvalidRequest("input", "must be an object")
+    correlate(_run_of(event, context))
     if is_status_change(event):
         find = partial(EndedExecutions(client("lambda")).read, event)
         outside_of = partial(_outside, event, context)
-        return rescue(context, find, outside_of, reports.tell_of_rescue, time.time)
+        return rescue(
+            context,
+            find,
+            outside_of,
+            reports.tell_of_rescue,
+            time.time,
+            put=metrics.put,
+            count=partial(count, event, metrics.put),
+        )
     request = RecycleRequest.parse(without_continuation(event))
     return recycle(request, context, _outside(event, context, request), event.get(CONTINUATION))
 
 
 def _outside(event: Mapping[str, Any], context: DurableContext, request: RecycleRequest) -> Outside:
-    settings, reports, _logger = _wiring()
+    settings, reports, metrics, _logger = _wiring()
     function = context.lambda_context
     if function is None:
         raise RuntimeError("Lambda gives every invocation a context")
@@ -88,4 +99,12 @@ def _outside(event: Mapping[str, Any], context: DurableContext, request: Recycle
         leases=RecycleLease(client("dynamodb"), settings.lease_table_name),
         go_on=lambda name, further: further_execution.start(name, {**event, **further}),
         tell=reports.tell,
+        put=metrics.put,
     )
+
+
+def _run_of(event: Mapping[str, Any], context: DurableContext) -> str:
+    """Return the ARN of the execution with which the recycle began, or that has ended."""
+    handed_over = event.get(CONTINUATION)
+    run = handed_over.get("run") if isinstance(handed_over, dict) else ""
+    return str(run or ended_arn(event) or context.execution_context.durable_execution_arn)

@@ -12,6 +12,7 @@ Events: events/run_task/*.json
 
 from __future__ import annotations
 
+import os
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ from ecs_ops.aws.clients import client
 from ecs_ops.aws.cloudformation import CloudFormation, Stacks
 from ecs_ops.aws.container_logs import ContainerLogs
 from ecs_ops.aws.ecs_tasks import EcsTasks
-from ecs_ops.aws.ended_execution import EndedExecutions, is_status_change
+from ecs_ops.aws.ended_execution import EndedExecutions, ended_arn, is_status_change
+from ecs_ops.aws.log_lines import correlate
+from ecs_ops.aws.metrics import Metrics
 from ecs_ops.aws.task_rescue import rescue
 from ecs_ops.aws.task_run import Outside, respond
 
@@ -38,11 +41,14 @@ def _wiring() -> Outside:
         stacks=Stacks(client("cloudformation")),
         logs=ContainerLogs(client("logs")),
         answers=CloudFormation(),
+        put=Metrics(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")).put,
     )
 
 
 @durable_execution
 def handler(event: dict[str, Any], context: DurableContext) -> Answer | None:
+    # An execution that ended without an answer is known by its ARN until its request is read.
+    correlate(str(event.get("RequestId") or ended_arn(event)))
     if is_status_change(event):
         find = partial(EndedExecutions(client("lambda")).read, event)
         return rescue(event, context, _wiring(), find)

@@ -33,7 +33,6 @@ _UNUSED = (
     "boto3/examples",
     "botocore/cacert.pem",  # certifi's is the one that is used.
     "dateutil/zoneinfo/*.tar.gz",
-    "opensearchpy/_async",
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
     # These need packages that are not here.
     "aws_lambda_powertools/utilities/data_masking",

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import launch_task, log_events, recycle_service, run_task
+from tests.benchmarks import cold_start, launch_task, log_events, recycle_service, run_task
 from tests.benchmarks.report import document
 from tests.sandbox.account import REPOSITORY
 
@@ -17,6 +17,7 @@ SECTIONS = {
     "log_events": log_events.measure,
     "recycle_service": recycle_service.measure,
     "launch_task": launch_task.measure,
+    "cold_start": cold_start.measure,
 }
 _PAGE = REPOSITORY / "docs" / "benchmarks.md"
 

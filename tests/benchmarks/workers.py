@@ -113,6 +113,8 @@ class _Context:
     def __init__(self) -> None:
         self._ends = time.time() + _TIMEOUT
 
+    aws_request_id = "one"
+
     def get_remaining_time_in_millis(self) -> int:
         return int((self._ends - time.time()) * 1000)
 

@@ -71,6 +71,11 @@ class Faults:
         """End the time that a durable execution may take."""
         self._call("POST", "/time-out", {"execution": execution_arn})
 
+    def remember(self, execution_arn: str, operation: str, **numbers: int) -> None:
+        """Let an operation of an execution have ended with these in its result, an object."""
+        memory = {"execution": execution_arn, "operation": operation, "numbers": numbers}
+        self._call("POST", "/memory", memory)
+
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:

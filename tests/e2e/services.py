@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SLOW = "recycled-slowly"
 """Family of a task definition with a health check that passes only after some seconds."""
+ON_INSTANCES = "recycled-on-instances"
+"""Family of a task definition whose tasks are reached by the ports of EC2 instances."""
 STOP_REASON = "Recycled by ecs-ops"
 # Long for a recycle of two tasks, short for a machine with much else to do.
 PATIENCE = 150
@@ -97,11 +99,14 @@ class World:
         )
         self.lease_table = found["StackResourceDetail"]["PhysicalResourceId"]
         self._define("recycled", "exec sleep 1000")
+        self._define(ON_INSTANCES, "exec sleep 1000", network="bridge")
         # Its tasks are healthy some seconds after they run, as most are in AWS.
         check = {"command": ["CMD-SHELL", "test -e ready"], "interval": 5, "startPeriod": 300}
         self._define(SLOW, "sleep 5; touch ready; exec sleep 1000", healthCheck=check)
 
-    def _define(self, family: str, command: str, **container: Any) -> None:
+    def _define(
+        self, family: str, command: str, *, network: str = "awsvpc", **container: Any
+    ) -> None:
         app = {
             "name": "app",
             "image": "busybox",
@@ -110,8 +115,8 @@ class World:
         }
         self.client("ecs").register_task_definition(
             family=family,
-            requiresCompatibilities=["FARGATE"],
-            networkMode="awsvpc",
+            requiresCompatibilities=["FARGATE" if network == "awsvpc" else "EC2"],
+            networkMode=network,
             cpu="256",
             memory="512",
             containerDefinitions=[{**app, **container}],
@@ -140,7 +145,8 @@ class Service:
             count: of its tasks.
             bounds: minimum and maximum of Auto Scaling, if it is registered.
             target_group: whether it is registered with one.
-            family: of its task definition; the tasks of SLOW take their time.
+            family: of its task definition; the tasks of SLOW take their time, those of ON_INSTANCES
+                are on instances.
         """
         self._world = world
         self.ecs, self._lambda = world.client("ecs"), world.client("lambda")
@@ -150,15 +156,18 @@ class Service:
         self.ecs.create_cluster(clusterName=self.name)
         self._scaling = world.client("application-autoscaling")
         self._resource = {"ResourceId": f"service/{self.name}/{self.name}", **_ECS_DIMENSION}
-        balancers = [_balancer(world, self.name)] if target_group else []
+        on_instances = family == ON_INSTANCES
+        kind = "instance" if on_instances else "ip"
+        balancers = [_balancer(world, self.name, kind)] if target_group else []
+        subnets = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
         created = self.ecs.create_service(
             cluster=self.name,
             serviceName=self.name,
             taskDefinition=family,
             desiredCount=count,
-            launchType="FARGATE",
-            networkConfiguration={"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
+            launchType="EC2" if on_instances else "FARGATE",
             loadBalancers=balancers,
+            **({} if on_instances else {"networkConfiguration": subnets}),
         )
         self.arn = created["service"]["serviceArn"]
         if bounds:
@@ -299,10 +308,10 @@ class Service:
         return {one["healthStatus"] for one in found} == {wanted} and {*targets} <= {"healthy"}
 
 
-def _balancer(world: World, name: str) -> dict[str, Any]:
+def _balancer(world: World, name: str, kind: str) -> dict[str, Any]:
     elb = world.client("elbv2")
     created = elb.create_target_group(
-        Name=name, Protocol="HTTP", Port=80, VpcId="vpc-1", TargetType="ip"
+        Name=name, Protocol="HTTP", Port=80, VpcId="vpc-1", TargetType=kind
     )
     arn = created["TargetGroups"][0]["TargetGroupArn"]
     delay = {"Key": "deregistration_delay.timeout_seconds", "Value": "2"}

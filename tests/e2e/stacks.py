@@ -6,12 +6,18 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.sandbox.account import REPOSITORY
+from tests.sandbox.account import REPOSITORY, STACK
+from tests.sandbox.stack import ARTIFACTS, PARAMETERS
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.sandbox.account import Account
 
+LAUNCHER_ALONE = {
+    "EnableRunTask": "false",
+    "EnableLogEvents": "false",
+    "EnableRecycleService": "false",
+}
 MIGRATION = REPOSITORY / "docs" / "examples" / "migration.yaml"
 
 
@@ -29,7 +35,10 @@ class UserStack:
     def create(self, template: str, **parameters: str) -> dict[str, Any]:
         """Create the stack; return it once it is no longer in progress."""
         self._client.create_stack(
-            StackName=self.name, TemplateBody=template, Parameters=_listed(parameters)
+            StackName=self.name,
+            TemplateBody=template,
+            Parameters=_listed(parameters),
+            Capabilities=["CAPABILITY_IAM"],
         )
         return self.settled()
 
@@ -77,6 +86,27 @@ class UserStack:
     def _describe(self, name: str = "") -> dict[str, Any]:
         answer = self._client.describe_stacks(StackName=name or self.name)
         return dict(answer["Stacks"][0])
+
+
+def create_further(account: Account, name: str, **parameters: str) -> None:
+    """Begin to create a stack of the bundle beside the account's, of the same code.
+
+    Args:
+        account: where the bundle is deployed.
+        name: of the new stack.
+        parameters: besides those of the account's own stack; it has but the launcher.
+    """
+    client, s3 = account.client("cloudformation"), account.client("s3")
+    # What `sam deploy` made of the template, its code already in the bucket. It is too long to be
+    # part of a request.
+    template = client.get_template(StackName=STACK, TemplateStage="Original")["TemplateBody"]
+    s3.put_object(Bucket=ARTIFACTS, Key=f"{name}.template", Body=str(template))
+    client.create_stack(
+        StackName=name,
+        TemplateURL=f"{account.url}/{ARTIFACTS}/{name}.template",
+        Parameters=_listed({**PARAMETERS, **LAUNCHER_ALONE, **parameters}),
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    )
 
 
 def _listed(parameters: dict[str, str]) -> list[dict[str, str]]:

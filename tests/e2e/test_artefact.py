@@ -50,6 +50,9 @@ _IMPORT = """
 import sys
 sys.path[:0] = sys.argv[1:]
 import boto3, ecs_ops, handler
+# What is imported only when it is used has to be there, too.
+import crhelper, opensearchpy, smtplib
+from ecs_ops.aws import container_logs, launched_log, recycle_reports, search_index
 assert callable(handler.handler)
 assert all(path.startswith(sys.argv[2]) for path in (boto3.__file__, ecs_ops.__file__))
 """

@@ -23,9 +23,9 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.faults import Faults
 from tests.e2e.http import call
-from tests.e2e.stacks import UserStack
+from tests.e2e.permissions import assert_denied
+from tests.e2e.stacks import UserStack, create_further
 from tests.sandbox import stack
-from tests.sandbox.account import STACK
 from tests.sandbox.stack import DEMO_CLUSTER
 from tests.waiting import eventually
 
@@ -41,11 +41,6 @@ LAUNCHER = "ecs-ops-launch-task"
 STRANGER = "Bearer nobody-has-ever-heard-of-this-token"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 ORIGIN = "https://ops.example.com"
-LAUNCHER_ALONE = {
-    "EnableRunTask": "false",
-    "EnableLogEvents": "false",
-    "EnableRecycleService": "false",
-}
 # Longer than a copy of the secret is used for somebody who is not in it.
 _PATIENCE = 30
 _PAUSE = 0.5
@@ -151,27 +146,8 @@ def _tokens(account: Account, arn: str, **changes: str | None) -> dict[str, str]
     return tokens
 
 
-@pytest.fixture(scope="module")
-def template(account: Account) -> str:
-    """What `sam deploy` made of the template, its code already in the bucket."""
-    stacks = account.client("cloudformation")
-    answer = stacks.get_template(StackName=STACK, TemplateStage="Original")
-    return str(answer["TemplateBody"])
-
-
-def _create_stack(account: Account, name: str, template: str, **parameters: str) -> None:
-    """Create a stack with the launcher alone."""
-    given = {**stack.PARAMETERS, **LAUNCHER_ALONE, **parameters}
-    account.client("cloudformation").create_stack(
-        StackName=name,
-        TemplateBody=template,
-        Parameters=[{"ParameterKey": key, "ParameterValue": given[key]} for key in given],
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-    )
-
-
 @pytest.fixture(scope="module", autouse=True)
-def meanwhile(account: Account, outputs: dict[str, str], template: str) -> Iterator[Meanwhile]:
+def meanwhile(account: Account, outputs: dict[str, str]) -> Iterator[Meanwhile]:
     arn, url = outputs["LauncherSecretArn"], outputs["LauncherUrl"]
     default = Caller(account, url, token=stack.launcher_token(account, outputs))
     guest, leaver = f"guest-{uuid.uuid4().hex}", f"leaver-{uuid.uuid4().hex}"
@@ -205,7 +181,7 @@ def meanwhile(account: Account, outputs: dict[str, str], template: str) -> Itera
         return Rotation(before=before, added=added, removed=until(leaver, 401))
 
     def deploy(name: str, **parameters: str) -> dict[str, str]:
-        _create_stack(account, name, template, **parameters)
+        create_further(account, name, **parameters)
         deployed = UserStack(account, name)
         status = deployed.settled()["StackStatus"]
         assert status == "CREATE_COMPLETE", status
@@ -466,7 +442,9 @@ def test_task_is_neither_seen_nor_stopped_when_somebody_else_started_it(
     ecs.stop_task(cluster=DEMO_CLUSTER, task=task["taskArn"])
 
 
-def test_task_goes_on_when_it_only_claims_to_be_the_launchers(default: Caller, ecs: Any) -> None:
+def test_task_goes_on_when_it_only_claims_to_be_the_launchers(
+    account: Account, default: Caller, ecs: Any
+) -> None:
     # Whoever may run tasks may write what they like into startedBy. The role goes by the tag.
     task = ecs.run_task(
         cluster=DEMO_CLUSTER, taskDefinition="demo-web", startedBy=f"{LAUNCHER}/web/default"
@@ -476,6 +454,7 @@ def test_task_goes_on_when_it_only_claims_to_be_the_launchers(default: Caller, e
     answer = default("DELETE", f"/runs/{run_id}")
 
     assert answer.status == 500
+    assert_denied(account, "ecs:StopTask", task["taskArn"])
     assert _task(ecs, task)["desiredStatus"] == "RUNNING"
     ecs.stop_task(cluster=DEMO_CLUSTER, task=task["taskArn"])
 
@@ -890,7 +869,7 @@ def test_concurrency_is_reserved_when_a_parameter_says_so(
     ],
 )
 def test_nothing_is_deployed_when_parameters_do_not_fit(
-    account: Account, template: str, parameters: dict[str, str], reason: str
+    account: Account, parameters: dict[str, str], reason: str
 ) -> None:
     with pytest.raises(ClientError, match=re.escape(reason)):
-        _create_stack(account, f"launch-{uuid.uuid4().hex[:8]}", template, **parameters)
+        create_further(account, f"launch-{uuid.uuid4().hex[:8]}", **parameters)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.services import Service, Stories, World, begin_all
+from tests.e2e.executions import execute
+from tests.e2e.services import ON_INSTANCES, PATIENCE, Service, Stories, World, begin_all
+from tests.e2e.stacks import UserStack, create_further
+from tests.mail_server import LOGIN, MailServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -244,6 +249,70 @@ def its_targets_are_unhealthy_for_a_while(world: World) -> None:
     service.assert_all_replaced()
 
 
+def its_tasks_are_on_container_instances(world: World) -> None:
+    service = Service(world, family=ON_INSTANCES, target_group=True)
+
+    report = service.recycle()
+
+    assert report["outcome"] == "succeeded"
+    assert report["capacity"]["during"] == 1
+    service.assert_put_back()
+    service.assert_all_replaced()
+
+
+def it_takes_more_operations_than_an_execution_has(world: World) -> None:
+    service = Service(world, count=2)
+
+    execution = service.start(wait_time=PAUSE)
+    service.reach(execution, "pause-1")
+    # As though the first replacement had taken an hour.
+    service.faults.remember(execution, "replacement-1", polls=2_000)
+    handed_over = service.end(execution)["Result"]
+
+    assert handed_over["outcome"] == "continued", handed_over
+    assert len(handed_over["recycled"]) == 1
+    report = service.end(handed_over["next_execution"])["Result"]
+    assert report["outcome"] == "succeeded"
+    assert sorted(report["recycled"]) == sorted(service.old)
+    service.assert_put_back()
+    service.assert_all_replaced()
+
+
+def _mail_server(account: Account) -> MailServer:
+    """Return one, not started, whose certificate the functions trust."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(
+        account.folder / "tls" / "server.pem", account.folder / "tls" / "server.key"
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    return MailServer(port_socket=listener, tls_context=tls, require_starttls=True)
+
+
+def its_report_is_mailed(world: World) -> None:
+    service, account, server = Service(world), world.account, _mail_server(world.account)
+    server.start()
+    try:
+        secret = world.client("secretsmanager").create_secret(
+            Name=f"mail-{service.name}",
+            SecretString=json.dumps({"host": "localhost", "port": server.port, **LOGIN}),
+        )["ARN"]
+        parameters = {"SmtpSecretArn": secret, "ReportRecipients": "anna@example.com"}
+        name = f"mail-{service.name}"
+        create_further(account, name, EnableRecycleService="true", **parameters)
+        assert UserStack(account, name).settled()["StackStatus"] == "CREATE_COMPLETE"
+
+        event = {"cluster_name": service.name, "service_name": service.name, "wait_time": 0}
+        execute(account, f"{name}-recycle-service:live", event, within=PATIENCE)
+    finally:
+        server.stop()
+
+    (mail,) = server.mails()
+    assert (mail["From"], mail["To"]) == (LOGIN["from"], "anna@example.com")
+    assert mail["Subject"] == f"Recycled {service.name} in {service.name}: 1 of 1 tasks"
+    assert server.logins == [True]
+    service.assert_all_replaced()
+
+
 def it_is_being_recycled_already(world: World) -> None:
     service = Service(world, count=2)
 
@@ -360,6 +429,9 @@ STORIES = [
     an_alarm_goes_off,
     it_is_behind_a_load_balancer,
     its_targets_are_unhealthy_for_a_while,
+    its_tasks_are_on_container_instances,
+    it_takes_more_operations_than_an_execution_has,
+    its_report_is_mailed,
     it_is_being_recycled_already,
     it_is_done_in_a_role,
     its_keys_are_in_a_secret,

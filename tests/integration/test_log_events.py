@@ -23,6 +23,8 @@ TABLE = "ecs-ops-events"
 class Context:
     """What the handler uses of Lambda's context."""
 
+    aws_request_id = "one"
+
     def get_remaining_time_in_millis(self) -> int:
         return 60_000
 
@@ -121,6 +123,22 @@ def test_every_sample_is_recorded_when_the_batch_holds_them_all(table: Any) -> N
     assert failures(answer) == ["not_an_event-0", "not_an_event-2"]
     # One event is in two files.
     assert len(records(table)) == len(messages) - 3
+
+
+def test_stopped_tasks_are_counted_when_their_records_are_kept(
+    table: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = batch("task_stopped_failed")["Records"][0]
+
+    handler({"Records": [message, message | {"messageId": "again"}]}, Context())
+
+    assert len(records(table)) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    points = {name: line[name] for line in lines if "_aws" in line for name in line}
+    assert points["TasksStopped"] == 1
+    assert points["TasksFailed"] == 1
+    assert (points["Messages"], points["MessagesFailed"]) == (2, 0)
+    assert points["Cluster"] == "shop"
 
 
 def test_item_reads_back_when_a_task_failed(table: Any) -> None:

@@ -3,7 +3,6 @@
 The mail server is a real one, with TLS and logins; SNS and Secrets Manager are moto's.
 """
 
-import asyncio
 import json
 import logging
 import os
@@ -14,10 +13,8 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from email import message_from_bytes, policy
-from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,12 +22,11 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 import pytest
 import trustme
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from ecs_ops.aws.recycle_reports import RecycleReports
+from tests.mail_server import LOGIN, MailServer
 
 if TYPE_CHECKING:
     from ecs_ops.aws.recycle_rescue import Rescue
@@ -42,84 +38,6 @@ ATTRIBUTES = {"cluster": "shop", "service": "web", "outcome": "succeeded"}
 RECIPIENTS = ("anna@example.com", "ben@example.com")
 SUBJECT = "Recycled web in shop: 20 of 20 tasks"
 BODY = f"Recycling Grüße in shop is done.\n\n- {'x' * 400}\n.\n"
-LOGIN = {"username": "user-b7c1", "password": "pass-93f2", "from": "ops@sender-5d1e.example"}
-
-
-class MailServer(Controller):
-    """Keeps what was mailed to it."""
-
-    def __init__(self, *, port_socket: socket.socket, **options: Any) -> None:
-        self._socket = port_socket
-        super().__init__(
-            self,
-            hostname="127.0.0.1",
-            port=port_socket.getsockname()[1],
-            authenticator=self._authenticate,
-            **options,
-        )
-        self.envelopes: list[Envelope] = []
-        self.logins: list[bool] = []
-        self.commands = 0
-        """Attempts to mail, taken or not."""
-        self.refused: set[str] = set()
-        """Recipients."""
-        self.hangs = False
-        """Whether it never answers to a mail."""
-        self.answer = "250 2.0.0 OK"
-        """To a mail."""
-        self.hangs_up = False
-        """Whether it ends the connection when it has the mail, without a goodbye."""
-
-    def _create_server(self) -> Coroutine[Any, Any, asyncio.Server]:
-        return self.loop.create_server(
-            self._factory_invoker, sock=self._socket, ssl=self.ssl_context
-        )
-
-    def _authenticate(self, *arguments: Any) -> AuthResult:
-        given = cast("LoginPassword", arguments[-1])
-        right = given == LoginPassword(LOGIN["username"].encode(), LOGIN["password"].encode())
-        self.logins.append(right)
-        # Some servers repeat what they were given.
-        words = f"{given.login.decode()} {given.password.decode()}"
-        repeated = f"535 5.7.8 no {words} {b64encode(words.encode()).decode()}"
-        return AuthResult(success=right, handled=right, message=None if right else repeated)
-
-    async def handle_MAIL(  # noqa: N802 - aiosmtpd looks for this name
-        self, _server: Any, _session: Any, envelope: Envelope, address: str, options: list[str]
-    ) -> str:
-        self.commands += 1
-        envelope.mail_from = address
-        envelope.mail_options.extend(options)
-        return "250 OK"
-
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd looks for this name
-        self, _server: Any, _session: Any, envelope: Envelope, address: str, _options: list[str]
-    ) -> str:
-        if address in self.refused:
-            return f"550 5.1.1 no {address} for {LOGIN['from']}"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(  # noqa: N802 - the same
-        self, _server: Any, _session: Any, envelope: Envelope
-    ) -> str:
-        if self.hangs:
-            await asyncio.Event().wait()
-        self.envelopes.append(envelope)
-        return self.answer
-
-    async def handle_QUIT(  # noqa: N802 - the same
-        self, server: Any, _session: Any, _envelope: Envelope
-    ) -> str:
-        if self.hangs_up:
-            server.transport.abort()
-        return "221 Bye"
-
-    def mails(self) -> list[EmailMessage]:
-        return [
-            message_from_bytes(cast("bytes", one.content), policy=policy.SMTP)
-            for one in self.envelopes
-        ]
 
 
 class World:

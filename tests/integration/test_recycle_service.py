@@ -13,6 +13,7 @@ from aws_durable_execution_sdk_python_testing import DurableFunctionTestResult
 from moto import mock_aws
 
 from ecs_ops.aws.ended_execution import EndedExecution
+from ecs_ops.aws.metrics import Metrics
 from ecs_ops.aws.recycle_rescue import Rescue, rescue
 from ecs_ops.aws.service_recycle import Outside, recycle
 from ecs_ops.errors import AwsFailure, Transient
@@ -35,6 +36,8 @@ class Lambda:
         self.service, self.leases = service, FakeLeases()
         self.told: list[Report] = []
         self.rescued: list[Rescue] = []
+        self.written: list[str] = []
+        self.put = Metrics("recycle-service", write=self.written.append).put
         self.arn = ""
 
     def recycle(self) -> DurableFunctionTestResult:
@@ -54,6 +57,7 @@ class Lambda:
                 lambda _request: self._outside(),
                 lambda done, _problem: self.rescued.append(done),
                 self.service.clock,
+                put=self.put,
             )
 
         return run_durably(flow, {}, name="rescue")
@@ -65,7 +69,13 @@ class Lambda:
             go_on=lambda name, _further: name,
             tell=lambda report, _execution: self.told.append(report),
             clock=self.service.clock,
+            put=self.put,
         )
+
+    def measured(self, metric: str) -> list[tuple[Any, Any]]:
+        """Return the data points of a metric, each with what it is by."""
+        lines = [json.loads(line) for line in self.written if metric in json.loads(line)]
+        return [(line[metric], line.get("Outcome") or line["Service"]) for line in lines]
 
 
 def report_of(result: DurableFunctionTestResult) -> Report:
@@ -86,6 +96,16 @@ def nth(
         return Fault(error, after) if called == operation and seen in numbers else None
 
     return fault
+
+
+def test_progress_is_counted_once_however_often_the_handler_is_replayed() -> None:
+    function = Lambda(EcsSimulator(desired_count=3, latency=LATENCY))
+
+    function.recycle()
+
+    assert [count for count, _ in function.measured("TasksBeingReplaced")] == [1, 1, 1]
+    assert [count for count, _ in function.measured("TasksReplaced")] == [3]
+    assert function.measured("Recycles") == [(1, "succeeded")]
 
 
 def test_all_tasks_are_replaced_by_few_operations_when_nothing_goes_wrong() -> None:

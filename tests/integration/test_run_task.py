@@ -18,6 +18,7 @@ from moto import mock_aws
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.cloudformation import CloudFormation
 from ecs_ops.aws.ecs_tasks import NotPlaced
+from ecs_ops.aws.metrics import Metrics, Put, unmeasured
 from ecs_ops.aws.task_rescue import rescue
 from ecs_ops.aws.task_run import Outside, respond
 from ecs_ops.custom_resource import Answer
@@ -91,6 +92,7 @@ def run(
     name: str = "one",
     stacks: Stacks | None = None,
     logs: Logs | None = None,
+    put: Put = unmeasured,
 ) -> dict[str, Any]:
     """Run the flow to its end; return its result."""
     outside = Outside(
@@ -99,6 +101,7 @@ def run(
         logs=logs or Logs(),
         answers=CloudFormation(),
         clock=clock or Clock(),
+        put=put,
     )
 
     def flow(given: dict[str, Any], context: DurableContext) -> Any:
@@ -143,6 +146,32 @@ def test_stack_goes_on_when_the_task_exits_with_0(
         "Outcome": "Succeeded",
     }
     assert tasks.started == 1
+
+
+@pytest.mark.parametrize(("exit_code", "outcome"), [(0, "Succeeded"), (3, "Failed")])
+def test_answer_is_counted_once_however_often_the_handler_is_replayed(
+    cloudformation: AnswerServer, tasks: FakeTasks, exit_code: int, outcome: str
+) -> None:
+    tasks.life = [tasks.task(), tasks.task(), tasks.task("STOPPED", exit_code=exit_code)]
+    written: list[str] = []
+
+    run(event(cloudformation), tasks, put=Metrics("run-task", write=written.append).put)
+
+    (line,) = map(json.loads, written)
+    assert (line["Answers"], line["Outcome"]) == (1, outcome)
+    assert line["AnswerLatency"] > 0
+
+
+def test_test_event_is_not_counted(cloudformation: AnswerServer, tasks: FakeTasks) -> None:
+    written: list[str] = []
+
+    run(
+        {**event(cloudformation), "Test": True},
+        tasks,
+        put=Metrics("run-task", write=written.append).put,
+    )
+
+    assert written == []
 
 
 def test_task_is_asked_for_as_the_resource_says(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from ecs_ops.aws.alert_claims import LEASE
+from ecs_ops.aws.metrics import Metrics
 from ecs_ops.aws.task_alerts import TaskAlerts
 from ecs_ops.event_record import EventRecord
 
@@ -124,6 +125,7 @@ class World:
         )
         self.topic: str = self.sns.create_topic(Name="alerts")["TopicArn"]
         self.inbox = self.subscriber("inbox")
+        self.written: list[str] = []
 
     def subscriber(self, name: str, **policy: list[str]) -> str:
         """Return the URL of a queue that hears what the filter policy lets through."""
@@ -146,6 +148,10 @@ class World:
             taken += [json.loads(message["Body"]) for message in batch]
         return taken
 
+    def measured(self, metric: str) -> list[int]:
+        """Return the data points of a metric."""
+        return [line[metric] for line in map(json.loads, self.written) if metric in line]
+
     def send(
         self,
         *records: EventRecord,
@@ -162,6 +168,7 @@ class World:
             lambda: sns or self.sns,
             topic or self.topic,
             sleep=lambda _seconds: None,
+            put=Metrics("log-events", write=self.written.append).put,
         )
         return alerts.send(records, now=NOW + later, time_left=time_left)
 
@@ -232,6 +239,20 @@ def test_a_person_is_told_once_when_events_repeat(world: World) -> None:
     assert world.send(late, later=10 * VISIBILITY) == frozenset()
 
     assert len(world.messages()) == 1
+
+
+def test_failures_are_counted_once_when_events_repeat(world: World) -> None:
+    world.send(failed(1), failed(2), failed(1, version=7))
+    world.send(failed(2))
+
+    assert world.measured("TasksFailed") == [2]
+    assert world.measured("AlertsSent") == [1]
+
+
+def test_nothing_is_counted_when_nobody_was_told(world: World) -> None:
+    world.send(failed(1), topic=f"{world.topic}-gone")
+
+    assert world.written == []
 
 
 def test_one_message_lists_all_when_tasks_of_one_definition_failed(world: World) -> None:

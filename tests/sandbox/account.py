@@ -75,6 +75,12 @@ class Account:
             "ECS_OPS_STACK": STACK,
         }
 
+    @property
+    def shell_env(self) -> dict[str, str]:
+        """What a shell needs so that the command lines of the docs reach the account."""
+        path = (str(self._commands()), str(TOOLS), os.environ["PATH"])
+        return {**os.environ, **self.env, "PATH": os.pathsep.join(path), "LC_ALL": "C.UTF-8"}
+
     def client(self, service: str) -> Any:
         """Return a boto3 client of this account, as its root user."""
         session = boto3.Session(
@@ -150,7 +156,7 @@ class Account:
                 time.sleep(0.02)
         for name in ("pid", "env"):
             (self.folder / name).unlink(missing_ok=True)
-        for name in ("tls", "tmp"):
+        for name in ("bin", "tls", "tmp"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def write_env(self, extra: Mapping[str, str] | None = None) -> Path:
@@ -159,10 +165,24 @@ class Account:
             f"export {name}={json.dumps(value)}"
             for name, value in {**self.env, **(extra or {})}.items()
         ]
-        lines.append(f'export PATH="{TOOLS}:$PATH"')
+        lines.append(f'export PATH="{self._commands()}:{TOOLS}:$PATH"')
         path = self.folder / "env"
         path.write_text("\n".join(lines) + "\n")
         return path
+
+    def _commands(self) -> Path:
+        """Return the folder of an `aws` that goes to this account whatever the service.
+
+        The command line's version 1 has addresses of its own for SQS, RDS and a few others, which
+        only an option takes precedence over (its `customizations/overridesslcommonname.py`).
+        """
+        folder = self.folder / "bin"
+        folder.mkdir(parents=True, exist_ok=True)
+        aws = folder / "aws"
+        line = f'exec "{TOOLS / "aws"}" --endpoint-url "{self.url}" "$@"'
+        aws.write_text(f"#!/bin/sh\n{line}\n")
+        aws.chmod(0o755)
+        return folder
 
     def _pid(self) -> int | None:
         with contextlib.suppress(FileNotFoundError, ValueError):

@@ -68,12 +68,22 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "broken": {"cluster": 7},
 }
-_ARTIFACTS = "ecs-ops-artifacts"
+ARTIFACTS = "ecs-ops-artifacts"
 
 
-def build() -> None:
-    """`sam build`; unchanged functions and layers come from its cache."""
-    run([str(TOOLS / "sam"), "build"], _sam_env())
+def build(tree: Path = REPOSITORY) -> Path:
+    """`sam build` in a tree, with its cache; return the built template."""
+    folder = tree / ".aws-sam"
+    run(
+        [
+            *(str(TOOLS / "sam"), "build"),
+            *("--template-file", str(tree / "template.yaml")),
+            *("--build-dir", str(folder / "build")),
+            *("--cache-dir", str(folder / "cache")),
+        ],
+        _sam_env(),
+    )
+    return folder / "build" / "template.yaml"
 
 
 def deploy(
@@ -85,15 +95,15 @@ def deploy(
 ) -> dict[str, str]:
     """`sam deploy` into the account; return the stack's outputs."""
     s3 = account.client("s3")
-    if _ARTIFACTS not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=_ARTIFACTS)
+    if ARTIFACTS not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=ARTIFACTS)
     run(
         [
             str(TOOLS / "sam"),
             "deploy",
             *("--template-file", str(template)),
             *("--stack-name", name),
-            *("--s3-bucket", _ARTIFACTS),
+            *("--s3-bucket", ARTIFACTS),
             *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
             "--no-confirm-changeset",
             "--no-fail-on-empty-changeset",
@@ -106,6 +116,13 @@ def deploy(
     )
     stack = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def delete(account: Account, name: str = STACK) -> None:
+    """`sam delete`, with what was uploaded for the stack."""
+    region = account.env["AWS_REGION"]
+    command = [str(TOOLS / "sam"), "delete", "--stack-name", name, "--region", region]
+    run([*command, "--s3-bucket", ARTIFACTS, "--no-prompts"], _sam_env(account.env))
 
 
 def launcher_token(account: Account, outputs: Mapping[str, str]) -> str:

@@ -25,7 +25,8 @@ OUTSIDE = {
     "ecs_ops.aws",
 }
 TOP_LEVEL = {
-    *{"CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml", "samconfig.toml"},
+    *{"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"},
+    *{"pyproject.toml", "samconfig.toml"},
     *{"docs", "events", "functions", "layers", "template.yaml", "tests", "uv.lock"},
 }
 

@@ -11,6 +11,7 @@ import pytest
 from cfnlint.decode import cfn_yaml
 
 from ecs_ops import custom_resource
+from ecs_ops.aws.metrics import NAMES
 from ecs_ops.event_record import read_event, record_of
 from ecs_ops.event_view import newest, task_state
 from ecs_ops.settings import LaunchTaskSettings, LogEventsSettings, RecycleServiceSettings
@@ -126,11 +127,111 @@ def test_roles_are_handed_to_tasks_and_to_nobody_else() -> None:
         assert passed_to == "ecs-tasks.amazonaws.com"
 
 
+KEY = {"Fn::If": ["HasKmsKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
+KEYS_OF = {
+    "AWS::DynamoDB::Table": "SSESpecification",
+    "AWS::Logs::LogGroup": "KmsKeyId",
+    "AWS::SNS::Topic": "KmsMasterKeyId",
+    "AWS::SQS::Queue": "KmsMasterKeyId",
+    "AWS::SecretsManager::Secret": "KmsKeyId",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, resource in RESOURCES.items() if resource["Type"] in KEYS_OF]
+)
+def test_everything_at_rest_is_encrypted_with_the_key_when_there_is_one(name: str) -> None:
+    kind, properties = RESOURCES[name]["Type"], RESOURCES[name]["Properties"]
+    if kind == "AWS::DynamoDB::Table":
+        condition, encryption, otherwise = properties["SSESpecification"]["Fn::If"]
+        assert (condition, otherwise) == ("HasKmsKey", {"Ref": "AWS::NoValue"})
+        assert encryption == {
+            "SSEEnabled": True,
+            "SSEType": "KMS",
+            "KMSMasterKeyId": {"Ref": "KmsKeyArn"},
+        }
+    else:
+        assert properties[KEYS_OF[kind]] == KEY
+    if kind == "AWS::SQS::Queue":
+        assert properties["SqsManagedSseEnabled"] == {"Fn::If": ["HasKmsKey", False, True]}
+
+
+def test_inputs_of_durable_executions_are_encrypted_with_the_key_when_there_is_one() -> None:
+    durable = [one["DurableConfig"] for one in FUNCTIONS.values() if "DurableConfig" in one]
+
+    assert [config["KMSKeyArn"] for config in durable] == [KEY, KEY]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_uses_the_key_through_other_services_when_there_is_one(name: str) -> None:
+    (policy,) = FUNCTIONS[name]["Policies"]
+    statements = [one for one in policy["Statement"] if "kms:" in json.dumps(one)]
+    ((condition, statement, otherwise),) = [one["Fn::If"] for one in statements]
+
+    assert (condition, otherwise) == ("HasKmsKey", {"Ref": "AWS::NoValue"})
+    assert set(statement["Action"]) <= {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert statement["Resource"] == {"Ref": "KmsKeyArn"}
+    assert [*statement["Condition"]] == ["StringEquals"]
+    assert [*statement["Condition"]["StringEquals"]] == ["kms:ViaService"]
+
+
+def test_every_role_is_bounded_and_every_function_in_the_vpc_when_parameters_say_so() -> None:
+    common = TEMPLATE["Globals"]["Function"]
+    condition, vpc, otherwise = common["VpcConfig"]["Fn::If"]
+
+    assert common["PermissionsBoundary"] == {
+        "Fn::If": [
+            "HasPermissionsBoundary",
+            {"Ref": "PermissionsBoundaryArn"},
+            {"Ref": "AWS::NoValue"},
+        ]
+    }
+    assert (condition, otherwise) == ("HasVpc", {"Ref": "AWS::NoValue"})
+    assert set(vpc) == {"SubnetIds", "SecurityGroupIds"}
+    for properties in FUNCTIONS.values():
+        assert not {"PermissionsBoundary", "Role", "VpcConfig"} & properties.keys()
+    # The transform makes one for each function, and nobody else does.
+    assert [one for one in RESOURCES.values() if one["Type"] == "AWS::IAM::Role"] == []
+
+
+def test_no_code_uses_network_interfaces_though_the_transform_allows_it() -> None:
+    policy = RESOURCES["NetworkInterfacesPolicy"]["Properties"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    roles = [role["Fn::If"][1]["Ref"] for role in policy["Roles"]]
+
+    assert sorted(roles) == sorted(f"{name}Role" for name in FUNCTIONS)
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"] == {"Null": {"lambda:SourceFunctionArn": "false"}}
+
+
+def test_event_log_alone_is_left_when_the_stack_is_deleted() -> None:
+    kept = {
+        name: resource["DeletionPolicy"]
+        for name, resource in RESOURCES.items()
+        if resource.get("DeletionPolicy", "Delete") != "Delete"
+    }
+
+    assert kept == {"EventTable": "RetainExceptOnCreate"}
+
+
+def test_each_check_that_is_left_out_has_its_reason_above_it() -> None:
+    lines = (PATH.parent / ".checkov.yaml").read_text().splitlines()
+    listed = lines[lines.index("skip-check:") + 1 :]
+
+    assert listed
+    for above, line in zip(["", *listed], listed, strict=False):
+        if line.startswith("  - "):
+            assert above.startswith(("  # ", "  - "))
+        else:
+            assert line.startswith("  # ")
+
+
 def test_outputs_are_those_that_other_stacks_rely_on() -> None:
     outputs = TEMPLATE["Outputs"]
 
     assert set(outputs) == {
         "AlertTopicArn",
+        "DashboardUrl",
         "EventDeadLetterQueueUrl",
         "EventQueueUrl",
         "EventTableName",
@@ -226,3 +327,56 @@ def test_launcher_stops_nothing_but_what_it_launched() -> None:
     ]
     # The name that its code puts into that tag.
     assert launcher["Environment"]["Variables"]["LAUNCH_NAME"] == launcher["FunctionName"]
+
+
+def test_alarms_may_tell_the_topic_when_they_are_of_this_account() -> None:
+    statements = RESOURCES["AlertTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    (allowed,) = [one for one in statements if one["Effect"] == "Allow"]
+
+    assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allowed["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    }
+
+
+def test_every_alarm_is_on_the_dashboard_and_can_be_switched_off() -> None:
+    alarms = {
+        name: resource
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    }
+    shown = json.dumps(RESOURCES["Dashboard"])
+
+    assert alarms
+    for name, alarm in alarms.items():
+        assert f"${{{name}.Arn}}" in shown
+        assert TEMPLATE["Conditions"][alarm["Condition"]]["Fn::And"][0] == {
+            "Condition": "HasAlarms"
+        }
+
+
+def test_every_metric_is_documented() -> None:
+    page = (PATH.parent / "docs" / "operations.md").read_text()
+
+    assert [name for name in NAMES if f"`{name}`" not in page] == []
+
+
+def test_saved_queries_name_fields_that_are_logged() -> None:
+    queries = [
+        resource["Properties"]["QueryString"]
+        for resource in RESOURCES.values()
+        if resource["Type"] == "AWS::Logs::QueryDefinition"
+    ]
+    # What the runtime, Powertools, the durable SDK and our own lines write; and functions.
+    known = {
+        *("level", "message", "service", "logger", "record", "status", "error", "messages"),
+        *("failed", "correlation_id", "executionArn", "operationName", "Cluster", "Service"),
+        *("Outcome", "log", "timestamp", *NAMES),
+        *("fields", "filter", "sort", "limit", "stats", "sum", "ispresent", "by", "as", "in"),
+        *("or", "and", "desc", "asc"),
+    }
+
+    assert queries
+    for query in queries:
+        words = set(re.findall(r"[A-Za-z_]+", re.sub(r'"[^"]*"', "", query)))
+        assert words <= known

@@ -101,12 +101,14 @@ class CustomResourceRequest:
     """The event has a truthy `Test`: run the task, answer nobody."""
 
     @classmethod
-    def parse(cls, event: Mapping[str, Any]) -> Self:
+    def parse(cls, event: object) -> Self:
         """Read the envelope; the properties are left as they came.
 
         Raises:
             InvalidRequest: this is no request of CloudFormation, or nobody could be answered.
         """
+        if not isinstance(event, Mapping):
+            raise InvalidRequest("event", "must be an object")
         kind = _one_of(event, "RequestType", get_args(RequestType))
         if kind is None:
             raise InvalidRequest("RequestType", "is required")

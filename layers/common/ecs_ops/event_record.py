@@ -15,7 +15,7 @@ import gzip
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict, cast
 
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.verdict import ENDED_BY_ECS, exit_code_meaning, task_id
@@ -195,7 +195,8 @@ def record_of(
         record["outcome"] = "failed"
         if cluster := record.get("clusterArn"):
             record["failedClusterArn"] = cluster
-    return record
+    # Only an escape of JSON can be half of a surrogate pair, which no item can hold.
+    return cast("EventRecord", _valid(record)) if "\\u" in event.text else record
 
 
 def _add_readable(record: EventRecord, event: EcsEvent) -> None:
@@ -506,6 +507,19 @@ def _exit(container: Mapping[str, Any]) -> str:
 
 def _last_part(arn: Any) -> str:
     return arn.rpartition("/")[2] if isinstance(arn, str) else ""
+
+
+def _valid(value: Any) -> Any:
+    """Copy a value with a question mark for each half of a surrogate pair."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case list():
+            return [_valid(item) for item in value]
+        case dict():
+            return {_valid(key): _valid(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 def _one_line(text: str) -> str:

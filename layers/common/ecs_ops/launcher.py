@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
-from ecs_ops.errors import AwsFailure, InvalidRequest, NotFound
+from ecs_ops.errors import AwsFailure, EcsOpsError, InvalidRequest, NotFound
 from ecs_ops.launch_api import NotThere, Reply, answer
 from ecs_ops.launch_profile import BrokenProfile, Profiles, read_profiles
 from ecs_ops.launch_request import (
@@ -149,6 +149,8 @@ class Launcher:
     output: Callable[[], Output]
     """What containers write; made when it is asked."""
     clock: Callable[[], float] = time.time
+    count: Callable[[Literal["RunsLaunched", "RunsRefused"], str], None] = lambda _what, _: None
+    """Hears of every launch that was asked for: what became of it, and its profile."""
     _definitions: dict[str, tuple[float, Sequence[ContainerDefinition]]] = field(
         default_factory=dict
     )
@@ -184,6 +186,16 @@ class Launcher:
         return self._launch(order, self._choose(order.profile, caller), caller, token)
 
     def _launch(self, order: Order, profile: Profile, caller: str, token: str) -> Reply:
+        try:
+            task = self._start(order, profile, caller, token)
+        except EcsOpsError:
+            self.count("RunsRefused", profile.name)
+            raise
+        self.count("RunsLaunched", profile.name)
+        run = self._run(task, self._origin(task), profile)
+        return answer(run, HTTPStatus.ACCEPTED, {"Location": f"/runs/{run['id']}"})
+
+    def _start(self, order: Order, profile: Profile, caller: str, token: str) -> TaskState:
         arguments = launch_arguments(
             order,
             profile,
@@ -197,9 +209,7 @@ class Launcher:
             container = self._only_container(profile)
             for override in arguments["overrides"]["containerOverrides"]:
                 override["name"] = container
-        task = self.tasks.run(arguments)
-        run = self._run(task, self._origin(task), profile)
-        return answer(run, HTTPStatus.ACCEPTED, {"Location": f"/runs/{run['id']}"})
+        return self.tasks.run(arguments)
 
     # ---------------------------------------------------------------- follow
 
@@ -227,7 +237,7 @@ class Launcher:
             tasks, end = merge(live, past, after=after or "", asked=limit)
             for key, task in tasks:
                 origin = origin_of(task, self.name)
-                if not origin or origin.profile not in mine:
+                if not origin or origin.profile not in mine or not self._is_here(task):
                     continue
                 run = self._run(task, origin, mine[origin.profile])
                 if run["status"] not in wanted:
@@ -326,6 +336,11 @@ class Launcher:
         if found:
             return found, True
         return self.log().last_of(arn, self._now()), False
+
+    def _is_here(self, task: TaskState) -> bool:
+        """Tell a task from that of a namesake, in a log of several accounts or Regions."""
+        here = task_arn("", "", self.function_arn).removesuffix("//")
+        return task["taskArn"].startswith(f"{here}/")
 
     def _live(self, cluster: str, family: str) -> list[TaskState]:
         try:

@@ -92,6 +92,15 @@ def failures(records: Iterable[EventRecord]) -> list[list[EventRecord]]:
     return list(groups.values())
 
 
+def by_place(records: Iterable[EventRecord]) -> dict[tuple[str, str], set[str]]:
+    """Return the ARNs of the tasks by the names of their cluster and service, '' for none."""
+    places: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for record in records:
+        cluster = record.get("clusterArn", "").rpartition("/")[2]
+        places[cluster, record.get("serviceName", "")].add(record["resourceArn"])
+    return places
+
+
 def hour_before(tasks: Sequence[EventRecord]) -> tuple[str, str]:
     """Return two `eventKey`s: an hour before the newest of these failures, and the newest.
 

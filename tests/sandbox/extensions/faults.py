@@ -10,6 +10,8 @@ Nothing happens unless a test asks for it, at a path of the gateway, without a s
     POST /_sandbox/faults/forgetting           {"task": ARN}: ECS forgets a stopped task, as it does
                                                after an hour
     POST /_sandbox/faults/time-out             {"execution": ARN}: its ExecutionTimeout is over
+    POST /_sandbox/faults/memory               {"execution": ARN, "operation": name, "numbers": {}}:
+                                               the operation has ended with these in its result
 
 A rule applies to what mentions its name: a call in its path, query or body, an operation of a
 durable execution in the event it began with. A test that names its stack, cluster, task definition
@@ -222,6 +224,13 @@ def _control(method: str, path: str, body: bytes, query: Json) -> Response:
                 del ecs._tasks[told["task"]]
         case "POST", "/time-out":
             lambda_durable._time_out_execution(lambda_durable._executions[told["execution"]])
+        case "POST", "/memory":
+            operations = lambda_durable._executions[told["execution"]]["Operations"]
+            ended = next(one for one in operations if one.get("Name") == told["operation"])
+            result = json.loads(ended["StepDetails"]["Result"])
+            # The SDK stores the type of each value beside it.
+            result["v"] |= {name: {"t": "i", "v": one} for name, one in told["numbers"].items()}
+            ended["StepDetails"]["Result"] = json.dumps(result)
         case _:
             return 404, {"Content-Type": "application/json"}, b"{}"
     return 200, {"Content-Type": "application/json"}, json.dumps(answer).encode()

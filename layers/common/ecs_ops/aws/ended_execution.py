@@ -24,7 +24,9 @@ from ecs_ops.errors import InvalidRequest
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
-_WITHOUT_A_RESULT = frozenset({"FAILED", "STOPPED", "TIMED_OUT"})
+    from ecs_ops.aws.metrics import Put
+
+_WITHOUT_A_RESULT = ("FAILED", "STOPPED", "TIMED_OUT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,7 @@ class EndedExecutions:
             InvalidRequest: the event names no execution.
             EcsOpsError: what `aws_errors` raises; NotFound when it is past its retention.
         """
-        detail = event.get("detail")
-        named = detail if isinstance(detail, Mapping) else {}
+        named = detail_of(event)
         arn = named.get("durableExecutionArn")
         if not isinstance(arn, str) or not arn:
             raise InvalidRequest("detail.durableExecutionArn", "is required")
@@ -76,10 +77,28 @@ class EndedExecutions:
         return EndedExecution(arn=arn, status=status, input=given, error=told)
 
 
-def is_status_change(event: Mapping[str, Any]) -> bool:
+def detail_of(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the event's own part; an empty one when it has none, as one sent by hand may."""
+    detail = event.get("detail")
+    return detail if isinstance(detail, Mapping) else {}
+
+
+def ended_arn(event: Mapping[str, Any]) -> str:
+    """Return the ARN that a status change names; '' for any other event."""
+    return str(detail_of(event).get("durableExecutionArn") or "")
+
+
+def count(event: Mapping[str, Any], put: Put) -> None:
+    """Count an execution that ended without a result, by the status that its event names."""
+    status = detail_of(event).get("status")
+    put({"ExecutionsWithoutResult": 1}, Status=status if status in _WITHOUT_A_RESULT else "OTHER")
+
+
+def is_status_change(event: object) -> bool:
     """Whether an event of the function reports on a durable execution, and is not a request."""
     return (
-        event.get("source") == "aws.lambda"
+        isinstance(event, Mapping)
+        and event.get("source") == "aws.lambda"
         and event.get("detail-type") == "Durable Execution Status Change"
     )
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ecs_ops.aws.event_table import key_of
+from ecs_ops.aws.metrics import unmeasured
 from ecs_ops.errors import EcsOpsError
 from ecs_ops.event_record import containers_disagree, is_past_retention, record_of
+from ecs_ops.task_alert import by_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from ecs_ops.aws.ecs_tasks import EcsTasks
     from ecs_ops.aws.event_table import EventTable
+    from ecs_ops.aws.metrics import Put
     from ecs_ops.aws.task_alerts import TaskAlerts
     from ecs_ops.event_record import EcsEvent, EventRecord
 
@@ -28,6 +31,7 @@ class EventLog:
         *,
         retention_days: int,
         clusters: Collection[str] = (),
+        put: Put = unmeasured,
     ) -> None:
         """Take what the log is made of.
 
@@ -38,7 +42,9 @@ class EventLog:
             retention_days: how long a record is kept, counted from when its event happened.
             clusters: ARNs of those whose events are kept; empty for all. An event that names no
                 cluster is kept.
+            put: writes metrics.
         """
+        self._put = put
         self._table = table
         self._alerts = alerts
         self._tasks = tasks
@@ -79,12 +85,20 @@ class EventLog:
             now=now,
             time_left=time_left,
         )
-        return frozenset(
+        back = frozenset(
             message
             for message, record in records.items()
             if key_of(record) in unwritten
             or ("outcome" in record and record.get("taskArn") in untold)
         )
+        self._count(record for message, record in records.items() if message not in back)
+        return back
+
+    def _count(self, kept: Iterable[EventRecord]) -> None:
+        """Count the tasks that stopped: once in a batch, however often ECS tells of each."""
+        stopped = [one for one in kept if "taskArn" in one and one.get("lastStatus") == "STOPPED"]
+        for (cluster, service), tasks in by_place(stopped).items():
+            self._put({"TasksStopped": len(tasks)}, Cluster=cluster, Service=service)
 
     def _records(self, events: Mapping[str, EcsEvent], now: int) -> dict[str, EventRecord]:
         records = {}

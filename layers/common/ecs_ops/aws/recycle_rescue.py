@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from aws_durable_execution_sdk_python.config import Duration
 
 from ecs_ops.aws.durable import GaveUp, attempt, run_step
+from ecs_ops.aws.metrics import unmeasured
 from ecs_ops.aws.service_recycle import CONTINUATION, PASSING, put_back, without_continuation
 from ecs_ops.errors import InvalidRequest, NotFound
 from ecs_ops.recycle import RecycleRequest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aws_durable_execution_sdk_python import DurableContext
 
     from ecs_ops.aws.ended_execution import EndedExecution
+    from ecs_ops.aws.metrics import Put
     from ecs_ops.aws.service_recycle import Outside
 
 _PATIENCE: Final = 3600
@@ -51,6 +53,9 @@ def rescue(
     outside_of: Callable[[RecycleRequest], Outside],
     tell: Callable[[Rescue, str], None],
     clock: Callable[[], float],
+    *,
+    put: Put = unmeasured,
+    count: Callable[[], None] = lambda: None,
 ) -> Rescue | None:
     """Undo what an ended recycle left changed, and tell.
 
@@ -60,6 +65,8 @@ def rescue(
         outside_of: what a recycle of this request works with.
         tell: tells people, and why the service could not be put back, if so; raises nothing.
         clock: epoch seconds.
+        put: writes metrics.
+        count: counts the execution that ended.
 
     Returns:
         What was found and done; None when the execution was no recycle.
@@ -67,7 +74,12 @@ def rescue(
     Raises:
         GaveUp: the service could not be put back.
     """
-    deadline = run_step(context, "begin", clock) + _PATIENCE
+
+    def begin() -> float:
+        count()
+        return clock()
+
+    deadline = run_step(context, "begin", begin) + _PATIENCE
 
     def try_to[T](name: str, func: Callable[[], T]) -> T:
         return attempt(context, name, func, deadline=deadline, passing=PASSING, clock=clock)
@@ -77,9 +89,13 @@ def rescue(
         return None
     request, found_so_far = RecycleRequest.parse(found["request"]), found["rescue"]
 
-    def end(done: Rescue, problem: str = "") -> Rescue:
+    def report(done: Rescue, problem: str) -> None:
+        put({"Recycles": 1}, Outcome=done["status"].lower())
         if request.notify:
-            run_step(context, "report", lambda: tell(done, problem))
+            tell(done, problem)
+
+    def end(done: Rescue, problem: str = "") -> Rescue:
+        run_step(context, "report", lambda: report(done, problem))
         return done
 
     def undo() -> Rescue:

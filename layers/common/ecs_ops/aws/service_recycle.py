@@ -18,6 +18,7 @@ from aws_durable_execution_sdk_python.config import Duration
 from aws_durable_execution_sdk_python.exceptions import StepError, UnrecoverableError
 
 from ecs_ops.aws.durable import attempt, explain, run_step, wait_until
+from ecs_ops.aws.metrics import unmeasured
 from ecs_ops.errors import AwsFailure, Conflict, InvalidRequest, NotFound, Transient
 from ecs_ops.recycle import (
     LOOKS_IN_A_ROW,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from aws_durable_execution_sdk_python import DurableContext
 
+    from ecs_ops.aws.metrics import Put
     from ecs_ops.aws.recycle_lease import Leases
     from ecs_ops.recycle import (
         Bounds,
@@ -84,6 +86,8 @@ class Outside:
     """Send the report, with the execution's ARN, to people. Raises nothing."""
     clock: Callable[[], float] = time.time
     """Epoch seconds; read inside operations only."""
+    put: Put = unmeasured
+    """Writes metrics; inside operations only."""
 
 
 class Continuation(TypedDict):
@@ -172,6 +176,14 @@ def recycle(
 def without_continuation(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return of a function's input what a person asked for."""
     return {name: value for name, value in event.items() if name != CONTINUATION}
+
+
+def place_of(request: RecycleRequest) -> dict[str, str]:
+    """Return the dimensions of a recycle's metrics, with names where the request has ARNs."""
+    return {
+        "Cluster": request.cluster_name.rpartition("/")[2],
+        "Service": request.service_name.rpartition("/")[2],
+    }
 
 
 def put_back(service: Services, changes: Changes) -> int | None:
@@ -296,6 +308,8 @@ class _Recycle:
         self._service = outside.service
         self._outside = outside
         self._clock = outside.clock
+        self._put = outside.put
+        self._place = place_of(request)
         self._execution = execution
         self._batch = 0
         self._quickest = 0.0
@@ -428,9 +442,14 @@ class _Recycle:
             len(report["recycled"]),
             self._total,
         )
-        if self._request.notify:
-            self._step("report", lambda: self._outside.tell(report, self._execution))
+        self._step("report", lambda: self._tell(report))
         return report
+
+    def _tell(self, report: Report) -> None:
+        self._put({"Recycles": 1}, Outcome=report["outcome"])
+        self._put({"TasksReplaced": len(report["recycled"])}, **self._place)
+        if self._request.notify:
+            self._outside.tell(report, self._execution)
 
     def _step[T](self, name: str, func: Callable[[], T]) -> T:
         self.operations += 1
@@ -530,6 +549,7 @@ class _Recycle:
                     if task in present:
                         stop["stopped"].remove(task)
                         stop["left"].append({"id": task, "why": str(error)})
+            self._put({"TasksBeingReplaced": len(stop["stopped"])}, **self._place)
         return {"stop": stop, "at": self._clock()}
 
     def _arn(self, task: str) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from ecs_ops.aws.alert_claims import AlertClaims, Claim
 from ecs_ops.aws.clients import aws_errors
+from ecs_ops.aws.metrics import unmeasured
 from ecs_ops.errors import EcsOpsError
-from ecs_ops.task_alert import alert_of, failures, hour_before
+from ecs_ops.task_alert import alert_of, by_place, failures, hour_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_sns import SNSClient
 
+    from ecs_ops.aws.metrics import Put
     from ecs_ops.event_record import EventRecord
     from ecs_ops.task_alert import Alert
 
@@ -55,7 +57,9 @@ class TaskAlerts:
         topic_arn: str,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        put: Put = unmeasured,
     ) -> None:
+        self._put = put
         self._claims = AlertClaims(dynamodb, table_name, sleep=sleep)
         self._dynamodb = dynamodb
         self._table_name = table_name
@@ -126,6 +130,10 @@ class TaskAlerts:
             with _logged():
                 self._claims.release(ttls, time_left=time_left)
             return False
+        # Here, and not where the event came: a claim is what makes a task that failed one task.
+        self._put({"AlertsSent": 1})
+        for (cluster, service), tasks in by_place(claimed).items():
+            self._put({"TasksFailed": len(tasks)}, Cluster=cluster, Service=service)
         with _logged():
             self._claims.mark_sent(ttls, now=now, time_left=time_left)
         return True

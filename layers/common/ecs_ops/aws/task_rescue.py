@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ecs_ops.aws.durable import GaveUp, attempt, run_step
-from ecs_ops.aws.task_run import moment, stop_tasks
+from ecs_ops.aws.ended_execution import count, detail_of
+from ecs_ops.aws.log_lines import correlate
+from ecs_ops.aws.task_run import measure, stop_tasks
 from ecs_ops.custom_resource import CustomResourceRequest, attributes, work_of
 from ecs_ops.errors import EcsOpsError, InvalidRequest, Transient
+from ecs_ops.event_record import utc_moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,8 +54,14 @@ def rescue(
     Raises:
         GaveUp: CloudFormation could not be told.
     """
-    since = event["detail"].get("startTimestamp")
-    began = run_step(context, "begin", outside.clock)
+    started = utc_moment(str(detail_of(event).get("startTimestamp")))
+    since = started.timestamp() if started else 0
+
+    def begin() -> float:
+        count(event, outside.put)
+        return outside.clock()
+
+    began = run_step(context, "begin", begin)
 
     def stop() -> list[str]:
         request = _request_of(find())
@@ -63,7 +72,7 @@ def rescue(
                 request,
                 outside.tasks,
                 origin=request.own_origin,
-                since=moment(since) if since else 0,
+                since=since,
                 reason="Custom::ECSRunTask: its execution has ended",
             )
         except EcsOpsError as error:
@@ -87,6 +96,7 @@ def rescue(
             outside.answers.answer(ended.input, answer, context.lambda_context)
         except EcsOpsError as error:
             raise _hidden(error, request) from error
+        measure(answer, outside, since=since or began)
         return answer
 
     return attempt(
@@ -102,7 +112,10 @@ def _request_of(ended: EndedExecution | None) -> CustomResourceRequest | None:
         request = CustomResourceRequest.parse(ended.input)
     except InvalidRequest:
         return None
-    return None if request.is_test else request
+    if request.is_test:
+        return None
+    correlate(request.request_id)
+    return request
 
 
 def _hidden(error: EcsOpsError, request: CustomResourceRequest) -> EcsOpsError:

@@ -26,6 +26,7 @@ from aws_durable_execution_sdk_python import InvocationError
 
 from ecs_ops.aws.durable import GaveUp, attempt, explain, run_step, wait_until
 from ecs_ops.aws.ecs_tasks import NotPlaced
+from ecs_ops.aws.metrics import unmeasured
 from ecs_ops.custom_resource import (
     CustomResourceRequest,
     answer_within,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from aws_durable_execution_sdk_python.types import LambdaContext
     from mypy_boto3_ecs.type_defs import RunTaskRequestTypeDef
 
+    from ecs_ops.aws.metrics import Put
     from ecs_ops.custom_resource import Answer, RunTaskProperties
     from ecs_ops.task_request import ServicePlacement
     from ecs_ops.verdict import TaskState, Verdict
@@ -118,6 +120,8 @@ class Outside:
     answers: Answers
     clock: Callable[[], float] = time.time
     """Epoch seconds; read only inside operations, so that a replay reads what was stored."""
+    put: Put = unmeasured
+    """Writes metrics; only inside operations, for the same reason."""
 
 
 class _Prepared(TypedDict):
@@ -161,11 +165,16 @@ def respond(event: Mapping[str, Any], context: DurableContext, outside: Outside)
     request = CustomResourceRequest.parse(event)
     began = run_step(context, "begin", outside.clock)
     answer = _Flow(request, context, outside, began).answer()
+
+    def tell() -> None:
+        outside.answers.answer(event, answer, context.lambda_context)
+        measure(answer, outside, since=began)
+
     if not request.is_test:
         attempt(
             context,
             "answer",
-            lambda: outside.answers.answer(event, answer, context.lambda_context),
+            tell,
             deadline=began + request.service_timeout,
             hide=request.hide,
             clock=outside.clock,
@@ -203,6 +212,14 @@ def stop_tasks(
     if trouble:
         raise trouble
     return stopped
+
+
+def measure(answer: Answer, outside: Outside, *, since: float) -> None:
+    """Count an answer that was delivered, and the seconds from the request to it."""
+    outside.put(
+        {"Answers": 1, "AnswerLatency": max(0.0, outside.clock() - since)},
+        Outcome=answer["Data"].get("Outcome", "Failed"),
+    )
 
 
 def moment(text: str) -> float:
