@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aws_durable_execution_sdk_python import durable_execution
 from aws_lambda_powertools import Logger
 
-from ecs_ops.aws.clients import client
+from ecs_ops.aws.clients import client, later
 from ecs_ops.aws.ecs_services import EcsService
 from ecs_ops.aws.ended_execution import EndedExecutions, count, ended_arn, is_status_change
 from ecs_ops.aws.further_execution import FurtherExecution
@@ -96,7 +96,7 @@ def _outside(event: Mapping[str, Any], context: DurableContext, request: Recycle
     )
     return Outside(
         service=EcsService(clients, request.cluster_name, request.service_name),
-        leases=RecycleLease(client("dynamodb"), settings.lease_table_name),
+        leases=RecycleLease(later("dynamodb"), settings.lease_table_name),
         go_on=lambda name, further: further_execution.start(name, {**event, **further}),
         tell=reports.tell,
         put=metrics.put,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_durable_execution_sdk_python import durable_execution
 
-from ecs_ops.aws.clients import client
+from ecs_ops.aws.clients import client, later
 from ecs_ops.aws.cloudformation import CloudFormation, Stacks
 from ecs_ops.aws.container_logs import ContainerLogs
 from ecs_ops.aws.ecs_tasks import EcsTasks
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 @cache
 def _wiring() -> Outside:
     return Outside(
-        tasks=EcsTasks(client("ecs")),
-        stacks=Stacks(client("cloudformation")),
-        logs=ContainerLogs(client("logs")),
+        tasks=EcsTasks(later("ecs")),
+        stacks=Stacks(later("cloudformation")),
+        logs=ContainerLogs(later("logs")),
         answers=CloudFormation(),
         put=Metrics(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")).put,
     )

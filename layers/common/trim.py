@@ -59,6 +59,23 @@ def __getattr__(name):
 """
 
 
+# What is imported for all, and no function uses: for S3, for HTTP/2, metrics and traces.
+_LEFT_OUT = {
+    "boto3/compat.py": (
+        ("from s3transfer.manager import TransferConfig\n", ""),
+        ("hasattr(TransferConfig, 'UNSET_DEFAULT')", "False"),
+    ),
+    "urllib3/http2/__init__.py": (
+        ("from importlib.metadata import version\n", ""),
+        ('    h2_version = version("h2")', '    h2_version = "none"'),
+    ),
+    "aws_lambda_powertools/__init__.py": (
+        ("from aws_lambda_powertools.metrics import Metrics, single_metric\n", ""),
+        ("from aws_lambda_powertools.tracing import Tracer\n", ""),
+    ),
+}
+
+
 def trim(packages: Path) -> None:
     """Cut down what is installed in this folder, which must be of use to nobody else."""
     data = packages / "botocore" / "data"
@@ -75,6 +92,8 @@ def trim(packages: Path) -> None:
     _write(data / "endpoints.json", endpoints)
     for folder in _IMPORTED_ON_DEMAND:
         _import_on_demand(packages / folder / "__init__.py")
+    for file, changes in _LEFT_OUT.items():
+        _replace(packages / file, changes)
     for pattern in _UNUSED:
         for path in list(packages.glob(pattern)):
             if path.is_dir():
@@ -148,6 +167,15 @@ def _import_on_demand(init: Path) -> None:
             case _:
                 raise SystemExit(f"{init}:{statement.lineno} does more than to import")
     init.write_text("\n".join([*now, _ON_DEMAND.format(modules=modules)]))
+
+
+def _replace(file: Path, changes: tuple[tuple[str, str], ...]) -> None:
+    text = file.read_text()
+    for old, new in changes:
+        if text.count(old) != 1:
+            raise SystemExit(f"{file} does not hold once: {old}")
+        text = text.replace(old, new)
+    file.write_text(text)
 
 
 def _write(path: Path, content: Any) -> None:

@@ -109,6 +109,20 @@ assert "asyncio" not in sys.modules
 assert not [name for name in names if type(getattr(package, name)) is type(sys)]
 """
 
+_IMPORTED = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import handler
+print(*sys.modules)
+"""
+# What nobody needs before it is used, or at all: a search, a mail, S3, X-Ray.
+_NEVER = {"aws_xray_sdk", "opensearchpy", "pydantic", "requests", "s3transfer", "smtplib"}
+_NEEDED_BY = {
+    # The durable SDK imports it; run_task answers through crhelper.
+    "boto3": {"RunTaskFunction", "RecycleServiceFunction"},
+    "crhelper": {"RunTaskFunction"},
+}
+
 
 def _alone(code: str, *arguments: str, options: tuple[str, ...] = ()) -> tuple[str, str]:
     """Run it with no environment and no site-packages; return what it printed, to both streams."""
@@ -121,6 +135,14 @@ def _alone(code: str, *arguments: str, options: tuple[str, ...] = ()) -> tuple[s
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_handler_is_imported_from_what_was_built_and_nothing_else(name: str) -> None:
     _alone(_IMPORT, str(BUILT_TEMPLATE.parent / name), str(LAYER))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nothing_is_imported_before_it_is_needed(name: str) -> None:
+    imported, _ = _alone(_IMPORTED, str(BUILT_TEMPLATE.parent / name), str(LAYER))
+
+    needless = {module for module, functions in _NEEDED_BY.items() if name not in functions}
+    assert not (_NEVER | needless) & set(imported.split())
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

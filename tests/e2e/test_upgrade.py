@@ -289,7 +289,6 @@ def _resources(account: Account) -> set[str]:
         names("rule", "events", "list_rules", "Rules", "Name"),
         names("role", "iam", "list_roles", "Roles", "RoleName"),
         names("policy", "iam", "list_policies", "Policies", "PolicyName", Scope="Local"),
-        names("query", "logs", "describe_query_definitions", "queryDefinitions", "name"),
         names("log group", "logs", "describe_log_groups", "logGroups", "logGroupName"),
         names("alarm", "cloudwatch", "describe_alarms", "MetricAlarms", "AlarmName"),
         names("dashboard", "cloudwatch", "list_dashboards", "DashboardEntries", "DashboardName"),

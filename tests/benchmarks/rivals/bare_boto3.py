@@ -6,7 +6,8 @@ from typing import Any
 
 import boto3
 
-client: Any = boto3.client(os.environ["SERVICE"])
+make_client: Any = boto3.client
+client = make_client(os.environ["SERVICE"])
 
 
 def handler(_event: dict[str, Any], _context: object) -> None:

@@ -101,6 +101,22 @@ def client(service: str, region: str = "", session: Session | None = None) -> An
     )
 
 
+class _Later:
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(client(self._service), name)
+
+
+def later(service: str) -> Any:
+    """Return the function's client of this service, to be made when it is first asked for anything.
+
+    To make one takes some ten milliseconds, and not every invocation needs every client.
+    """
+    return _Later(service)
+
+
 @contextmanager
 def aws_errors(operation: str) -> Iterator[None]:
     """Turn what botocore raises inside into the types of `ecs_ops.errors`.

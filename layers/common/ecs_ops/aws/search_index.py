@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
+import botocore.session
 
 from ecs_ops.errors import AwsFailure
 
@@ -165,7 +165,7 @@ class SearchIndex:
         # These write whole requests at DEBUG; at WARNING, what our caller says anyway.
         for name in ("opensearch", "opensearchpy.trace"):
             logging.getLogger(name).disabled = True
-        credentials = self._credentials or boto3.Session().get_credentials()
+        credentials = self._credentials or botocore.session.get_session().get_credentials()
         return OpenSearch(
             hosts=[self._endpoint],
             http_auth=Urllib3AWSV4SignerAuth(credentials, self._region, "es"),
