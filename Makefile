@@ -32,11 +32,13 @@ test: ready ## Run the unit, integration and e2e tests.
 	$(RUN) pytest tests/integration --numprocesses 2
 	$(RUN) pytest tests/e2e $(SLOW:%=--ignore %) --numprocesses 3 --dist loadfile --each-permission
 
-# What takes long: the local account itself, an upgrade, a recycler that is killed at every step.
-SLOW := tests/e2e/sandbox tests/e2e/test_recycle_service_faults.py tests/e2e/test_upgrade.py
+# What takes long: the local account itself, a recycler that is killed at every step, an upgrade, and
+# what the pages show.
+SLOW := tests/e2e/sandbox tests/e2e/test_recycle_service_faults.py tests/e2e/test_upgrade.py \
+	tests/e2e/test_operations_page.py tests/e2e/test_readme.py
 
 .PHONY: test-slow
-test-slow: ready ## Run the e2e tests that take long: the local account, upgrades, the recycler's bad days.
+test-slow: ready ## Run the e2e tests that take long: the local account, upgrades, pages, the recycler's bad days.
 	$(RUN) pytest $(SLOW) --numprocesses 3 --dist loadfile
 
 .PHONY: bench

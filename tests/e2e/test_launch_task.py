@@ -361,7 +361,9 @@ def test_run_ends_as_stopped_when_its_caller_stops_it_and_twice_is_no_error(
     ended = default.follow(run)
     late = default("DELETE", f"/runs/{run['id']}")
 
-    assert (asked.status, again.status, late.status) == (202, 202, 200)
+    assert asked.status == 202
+    assert again.status in {200, 202}  # It may have stopped by then.
+    assert late.status == 200
     assert ended["status"] == "STOPPED"
     assert "default" in ended["reason"]
     assert json.loads(late.data) == ended

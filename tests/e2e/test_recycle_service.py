@@ -60,7 +60,7 @@ def nobody_is_to_be_told(world: World) -> None:
     execution = service.start(notify=False)
 
     assert service.end(execution)["Result"]["outcome"] == "succeeded"
-    assert "report" not in service.operations(execution)
+    assert world.reports.about(service.name) == []
 
 
 def two_are_replaced_at_once(world: World) -> None:
