@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import time
 from functools import cache, partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +57,18 @@ def routes(
         def handle(**parts: str) -> Response[str]:
             request = Request.parse(app.current_event.raw_event)
             caller = caller_of(request)
-            log.info("Called", caller=caller, method=request.method, path=request.path)
-            reply = action(request, caller, **parts)
-            if reply.status is HTTPStatus.ACCEPTED:
-                log.info("Accepted", location=reply.headers.get("Location", request.path))
+            told: dict[str, Any] = {
+                "caller": caller,
+                "method": request.method,
+                "path": request.path,
+            }
+            # One line for each request: a second one would be a twentieth of what it costs.
+            try:
+                reply = action(request, caller, **parts)
+            except Exception:
+                log.info("Called", **told)
+                raise
+            log.info("Called", **told, location=reply.headers.get("Location"))
             return _response(reply)
 
         return handle

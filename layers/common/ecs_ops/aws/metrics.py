@@ -4,8 +4,8 @@ Lambda takes the line to the function's log group, and CloudWatch makes data poi
 is called, so nothing can fail or be denied.
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 
-Powertools' Metrics writes the same (a test holds the two together). Its import would take a tenth
-of what boto3's takes, at the first request of every sandbox; this module takes none.
+Powertools' Metrics writes the same (a test holds the two together). Its import would take some ten
+milliseconds of a cold start; this module imports what is there anyway.
 
 A line is written where the thing happened, in durable executions inside an operation: a replay
 does not write it again. An operation that is cut off before its result is stored runs twice, and
