@@ -284,6 +284,25 @@ def test_all_containers_decide_when_ecs_does_not_know_the_definition(
     assert records(table)[0]["outcome"] == "failed"
 
 
+def test_own_definition_is_asked_when_that_of_another_account_was_refused(table: Any) -> None:
+    own = failed_task(job=0, helper=3)
+    body = own["body"].replace("111122223333", "999922223333").replace("/migrate:", "/theirs:")
+    theirs = own | {"messageId": "theirs", "body": body}
+    containers: list[Any] = [
+        {"name": "job", "image": "job", "memory": 64, "essential": True},
+        {"name": "helper", "image": "helper", "memory": 64, "essential": False},
+    ]
+    for _revision in range(7):
+        boto3.client("ecs").register_task_definition(
+            family="migrate", containerDefinitions=containers
+        )
+
+    handler({"Records": [theirs, own]}, Context())
+
+    outcomes = {item["clusterArn"].split(":")[4]: item.get("outcome") for item in records(table)}
+    assert outcomes == {"999922223333": "failed", "111122223333": None}
+
+
 def test_other_clusters_are_left_out_when_the_log_is_narrowed(
     table: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

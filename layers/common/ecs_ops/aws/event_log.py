@@ -102,15 +102,18 @@ class EventLog:
 
     def _records(self, events: Mapping[str, EcsEvent], now: int) -> dict[str, EventRecord]:
         records = {}
-        can_ask = True
+        silent: set[str] = set()
         for message, event in events.items():
             essential = None
-            if can_ask and containers_disagree(event.detail):
+            definition = str(event.detail.get("taskDefinitionArn") or "")
+            where = definition.partition(":task-definition/")[0]
+            if definition and where not in silent and containers_disagree(event.detail):
                 try:
-                    essential = self._essential_containers(event.detail.get("taskDefinitionArn"))
+                    essential = self._essential_containers(definition)
                 except EcsOpsError:
-                    # Then all containers decide. Once is enough: a call in vain takes its time.
-                    can_ask = False
+                    # Then all containers decide. One call in vain is enough, for each account and
+                    # Region: another's is refused always, and that says nothing of our own.
+                    silent.add(where)
             record = record_of(
                 event, retention_days=self._retention_days, now=now, essential=essential
             )
@@ -119,10 +122,8 @@ class EventLog:
                 records[message] = record
         return records
 
-    def _essential_containers(self, task_definition: object) -> frozenset[str] | None:
+    def _essential_containers(self, task_definition: str) -> frozenset[str]:
         """Ask once for each revision: it never changes."""
-        if not isinstance(task_definition, str):
-            return None
         if task_definition not in self._essential:
             self._essential[task_definition] = frozenset(
                 container.name
