@@ -34,6 +34,8 @@ class FakeTasks:
         """What the next looks at a task find, one each; the last is found for ever."""
         self.stops: list[str] = []
         """ARNs of the tasks that were stopped."""
+        self.reasons: list[str] = []
+        """Why, in the same order."""
         self.trouble: list[Exception] = []
         """What the next calls of `stop` raise, one each."""
         self.services: dict[str, ServicePlacement | Exception] = {}
@@ -54,6 +56,10 @@ class FakeTasks:
             self._started[token] = task
         return self._started[token]
 
+    def know(self, *tasks: TaskState) -> None:
+        """Let these be there already."""
+        self._started |= {task["taskArn"]: task for task in tasks}
+
     def describe(self, cluster: str, task_arn: str) -> TaskState | None:
         if not self.life:
             known = {task["taskArn"]: task for task in self._started.values()}
@@ -64,10 +70,11 @@ class FakeTasks:
         return seen
 
     def stop(self, cluster: str, task_arn: str, reason: str) -> None:
-        del cluster, reason
+        del cluster
         if self.trouble:
             raise self.trouble.pop(0)
         self.stops.append(task_arn)
+        self.reasons.append(reason)
 
     def running(self, cluster: str, origin: str) -> list[TaskState]:
         return [task for task in self._of(cluster, to_run=True) if task["startedBy"] == origin]

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING
 
 from ecs_ops.event_record import launch_key, utc_text
 from ecs_ops.task_request import ContainerDefinition
+from tests.fake_ecs_tasks import FakeTasks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mypy_boto3_ecs.type_defs import RunTaskRequestTypeDef
-
     from ecs_ops.verdict import TaskState
 
 LAUNCHER = "ecs-ops-launch-task"
@@ -72,29 +69,13 @@ class FakeLog:
         return sorted(mine, key=launch_key, reverse=True)[:limit]
 
 
-class KnownTasks:
-    """ECS with tasks that are there already; all of one cluster, `shop`."""
+class KnownTasks(FakeTasks):
+    """ECS with tasks that are there already, all of the cluster `shop`."""
 
     def __init__(self, *tasks: TaskState) -> None:
-        self.known = {task["taskArn"]: task for task in tasks}
-        self.stopped: list[tuple[str, str]] = []
-        """ARN and reason of each stop."""
-
-    def run(self, arguments: RunTaskRequestTypeDef) -> TaskState:
-        raise NotImplementedError
-
-    def describe(self, cluster: str, task_arn: str) -> TaskState | None:
-        return self.known.get(task_arn) if cluster.endswith("shop") else None
-
-    def stop(self, _cluster: str, task_arn: str, reason: str) -> None:
-        self.stopped.append((task_arn, reason))
-        self.known[task_arn] = {**self.known[task_arn], "lastStatus": "STOPPING"}
-
-    def of_family(self, _cluster: str, family: str, limit: int) -> list[TaskState]:
-        return list(self.known.values())[:limit] if family == "nightly" else []
-
-    def containers(self, _task_definition: str) -> Sequence[ContainerDefinition]:
-        return (
+        super().__init__(
             ContainerDefinition(name="job", log_group="/shop", log_stream_prefix="ecs"),
             ContainerDefinition(name="proxy", essential=False),
+            family="nightly",
         )
+        self.know(*tasks)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 
+from tests.benchmarks import launch_task
 from tests.benchmarks.report import Goal, Section, Spread, Table
 from tests.sandbox import stack
 from tests.sandbox.account import REPOSITORY
@@ -49,25 +50,9 @@ _SETTINGS: Final = {
     "EVENT_MASK_ENVIRONMENT": "true",
     "EVENT_RETENTION_DAYS": "3650",
     "EVENT_TABLE_NAME": "events",
-    "LAUNCH_ALLOWED_ENVIRONMENT": "JOB_*",
-    "LAUNCH_ALLOWED_TAGS": "",
-    "LAUNCH_ALLOW_COMMAND": "false",
-    "LAUNCH_ASSIGN_PUBLIC_IP": "DISABLED",
-    "LAUNCH_AUTH": "AWS_IAM",
-    "LAUNCH_CLUSTER": "demo",
-    "LAUNCH_CONTAINER": "app",
-    "LAUNCH_MAX_CPU": "0",
-    "LAUNCH_MAX_MEMORY": "0",
-    "LAUNCH_NAME": "ecs-ops-launch-task",
-    "LAUNCH_PROFILES_PARAMETER": "",
-    "LAUNCH_SECRET_ARN": "",
-    "LAUNCH_SECURITY_GROUPS": "",
-    "LAUNCH_SIGNATURE_TABLE_NAME": "",
-    "LAUNCH_SUBNETS": "subnet-0123456789abcdef0",
-    "LAUNCH_TASK_DEFINITION": "demo-job",
+    **launch_task.SETTINGS,
     "OPENSEARCH_ENDPOINT": "",
     "POWERTOOLS_LOG_LEVEL": "INFO",
-    "POWERTOOLS_METRICS_NAMESPACE": "ecs-ops",
     "POWERTOOLS_SERVICE_NAME": "bench",
     "RECYCLE_LEASE_TABLE_NAME": "leases",
     "RECYCLE_ROLE_ARNS": "",

@@ -44,6 +44,26 @@ _BENCHMARKS: Final = Path(__file__).parent
 _EVENT: Final = REPOSITORY / "events" / "launch_task" / "post.json"
 _SUBNET: Final = "subnet-0123456789abcdef0"
 
+SETTINGS: Final = {
+    "LAUNCH_ALLOW_COMMAND": "false",
+    "LAUNCH_ALLOWED_ENVIRONMENT": "JOB_*",
+    "LAUNCH_ALLOWED_TAGS": "",
+    "LAUNCH_ASSIGN_PUBLIC_IP": "DISABLED",
+    "LAUNCH_AUTH": "AWS_IAM",
+    "LAUNCH_CLUSTER": "demo",
+    "LAUNCH_CONTAINER": "app",
+    "LAUNCH_MAX_CPU": "0",
+    "LAUNCH_MAX_MEMORY": "0",
+    "LAUNCH_NAME": "ecs-ops-launch-task",
+    "LAUNCH_PROFILES_PARAMETER": "",
+    "LAUNCH_SECRET_ARN": "",
+    "LAUNCH_SECURITY_GROUPS": "",
+    "LAUNCH_SIGNATURE_TABLE_NAME": "",
+    "LAUNCH_SUBNETS": _SUBNET,
+    "LAUNCH_TASK_DEFINITION": "demo-job",
+}
+"""Of launch_task, with access by IAM: what the template sets."""
+
 _INTRODUCTION = """\
 launch_task as `sam build` makes it, beside a handler that does nothing but call RunTask once:
 boto3 installed in the usual way, one client, no routes, no checks, no log. Both are given
@@ -312,22 +332,7 @@ def _environment(port: str) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "EVENT_TABLE_NAME": "",
-        "LAUNCH_ALLOW_COMMAND": "false",
-        "LAUNCH_ALLOWED_ENVIRONMENT": "JOB_*",
-        "LAUNCH_ALLOWED_TAGS": "",
-        "LAUNCH_ASSIGN_PUBLIC_IP": "DISABLED",
-        "LAUNCH_AUTH": "AWS_IAM",
-        "LAUNCH_CLUSTER": "demo",
-        "LAUNCH_CONTAINER": "app",
-        "LAUNCH_MAX_CPU": "0",
-        "LAUNCH_MAX_MEMORY": "0",
-        "LAUNCH_NAME": "ecs-ops-launch-task",
-        "LAUNCH_PROFILES_PARAMETER": "",
-        "LAUNCH_SECRET_ARN": "",
-        "LAUNCH_SECURITY_GROUPS": "",
-        "LAUNCH_SIGNATURE_TABLE_NAME": "",
-        "LAUNCH_SUBNETS": _SUBNET,
-        "LAUNCH_TASK_DEFINITION": "demo-job",
+        **SETTINGS,
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "launch_task",
     }

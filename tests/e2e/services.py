@@ -71,10 +71,15 @@ class Reports:
     def about(self, service: str) -> list[dict[str, Any]]:
         """Return the reports so far on this service."""
         with self._reading:
-            answer = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10)
-            for letter in answer.get("Messages", []):
-                self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=letter["ReceiptHandle"])
-                self._letters.append(json.loads(letter["Body"]))
+            # All of them: those on other services come by the same queue.
+            while letters := self._sqs.receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=10
+            ).get("Messages"):
+                for letter in letters:
+                    self._sqs.delete_message(
+                        QueueUrl=self._url, ReceiptHandle=letter["ReceiptHandle"]
+                    )
+                    self._letters.append(json.loads(letter["Body"]))
             return [one for one in self._letters if _attribute(one, "service") == service]
 
 

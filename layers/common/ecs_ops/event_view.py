@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.event_record import utc_moment, utc_text
+from ecs_ops.verdict import STOPPING_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +38,6 @@ LEGEND: Final = (
 
 _AGO = re.compile(r"(?P<count>\d{1,5})(?P<unit>[mhd])", re.ASCII)
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
-_STOPPING_STATES: Final = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING"})
 _TASK_TIMES: Final = ("createdAt", "startedAt", "stoppedAt")
 _TASK_TEXTS: Final = ("taskDefinitionArn", "startedBy", "stopCode", "stoppedReason")
 _SECOND: Final = timedelta(seconds=1)
@@ -253,7 +253,7 @@ def _lifetime(events: Sequence[Record]) -> Lifetime:
     seen: dict[str, datetime] = {}
     for event in events:
         state = event.get("lastStatus", "")
-        seen.setdefault("STOPPING" if state in _STOPPING_STATES else state, time_of(event))
+        seen.setdefault("STOPPING" if state in STOPPING_STATES else state, time_of(event))
     created = min(known["createdAt"] or time_of(events[0]), time_of(events[0]))
     started = _not_before(created, known["startedAt"] or seen.get("RUNNING"))
     stopping = _not_before(started or created, seen.get("STOPPING"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, get_args
 
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.event_record import launch_key
-from ecs_ops.verdict import exit_code_meaning, judge, task_id
+from ecs_ops.verdict import STOPPING_STATES, exit_code_meaning, judge, task_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -27,9 +27,7 @@ _ID = "[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 RUN_ID = re.compile(_ID)
 _CURSOR = re.compile(f"[0-9TZ:.-]{{20,30}}_({_ID})")
 
-# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
 _PENDING = frozenset({"PROVISIONING", "PENDING", "ACTIVATING", ""})
-_STOPPING = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING"})
 
 
 class Run(TypedDict):
@@ -192,7 +190,7 @@ def read_limit(text: str | None, *, default: int, most: int) -> int:
 def _status(last: str) -> Status:
     if last in _PENDING:
         return "PENDING"
-    return "STOPPING" if last in _STOPPING else "RUNNING"
+    return "STOPPING" if last in STOPPING_STATES else "RUNNING"
 
 
 def _end(task: TaskState, *, succeeded: bool) -> Status:

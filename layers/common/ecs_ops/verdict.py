@@ -34,6 +34,10 @@ _STOPPED_FROM_OUTSIDE = {
     "InfrastructureHealth": "its host failed",
 }
 
+STOPPING_STATES = frozenset({"DEACTIVATING", "STOPPING", "DEPROVISIONING"})
+"""What `lastStatus` says of a task that is on its way to STOPPED.
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html"""
+
 _FIRST_SIGNAL = 128
 # What a container ends with that ECS stops: SIGTERM, and SIGKILL where that does not help.
 ENDED_BY_ECS = frozenset({137, 143})
