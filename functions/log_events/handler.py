@@ -9,13 +9,12 @@ Try it: events/log_events/*.json
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
-
-from aws_lambda_powertools import Logger
 
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.ecs_tasks import EcsTasks
@@ -38,9 +37,12 @@ if TYPE_CHECKING:
 _SECONDS_FOR_THE_ANSWER = 10.0
 _TOLD = 20
 
+# Lambda's own formatter makes JSON of a line. Another logger would be a part of the cold start.
+_logger = logging.getLogger(__name__)
+
 
 @cache
-def _wiring() -> tuple[LogEventsSettings, EventLog, SearchIndex, Metrics, Logger]:
+def _wiring() -> tuple[LogEventsSettings, EventLog, SearchIndex, Metrics]:
     settings = LogEventsSettings.from_env(os.environ)
     metrics = Metrics(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", ""))
     dynamodb = client("dynamodb")
@@ -59,13 +61,13 @@ def _wiring() -> tuple[LogEventsSettings, EventLog, SearchIndex, Metrics, Logger
         put=metrics.put,
     )
     search = SearchIndex(settings.opensearch_endpoint, os.environ.get("AWS_REGION", ""))
-    return settings, log, search, metrics, Logger()
+    return settings, log, search, metrics
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Keep a batch; only messages that are not done with go back to their queue."""
     correlate(context.aws_request_id)
-    settings, log, search, metrics, logger = _wiring()
+    settings, log, search, metrics = _wiring()
     messages = event["Records"]
     events = _read(messages)
     failed = {message["messageId"] for message in messages} - events.keys()
@@ -78,21 +80,21 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if messages[0]["eventSourceARN"] == settings.search_queue_arn:
         refused = search.index(events, time_left=time_left)
         if refused:
-            logger.error("Not indexed", extra={"errors": Counter(refused.values())})
+            _logger.error("Not indexed", extra={"errors": Counter(refused.values())})
             metrics.put({"EventsNotIndexed": len(refused)})
         failed |= refused.keys()
     else:
         failed |= log.keep(events, now=int(time.time()), time_left=time_left)
     # The ids: a message that comes back is part of another batch, under another correlation id.
     told = {"messages": len(messages), "failed": len(failed), "failed_ids": sorted(failed)[:_TOLD]}
-    logger.info("Batch done", extra=told)
+    _logger.info("Batch done", extra=told)
     metrics.put({"Messages": len(messages), "MessagesFailed": len(failed)})
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in sorted(failed)]}
 
 
 def _read(messages: Sequence[dict[str, Any]]) -> dict[str, EcsEvent]:
     """Return the event of each message that holds one."""
-    settings, *_, logger = _wiring()
+    settings, *_ = _wiring()
     events = {}
     for message in messages:
         try:
@@ -100,5 +102,5 @@ def _read(messages: Sequence[dict[str, Any]]) -> dict[str, EcsEvent]:
                 message["body"], mask_environment=settings.mask_environment
             )
         except InvalidRequest as error:
-            logger.warning("Not an event: %s", error, extra={"message_id": message["messageId"]})
+            _logger.warning("Not an event: %s", error, extra={"message_id": message["messageId"]})
     return events

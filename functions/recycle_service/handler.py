@@ -16,7 +16,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from aws_durable_execution_sdk_python import durable_execution
-from aws_lambda_powertools import Logger
 
 from ecs_ops.aws.clients import client, later
 from ecs_ops.aws.ecs_services import EcsService
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @cache
-def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Metrics, Logger]:
+def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Metrics]:
     settings = RecycleServiceSettings.from_env(os.environ)
     reports = RecycleReports(
         partial(client, "sns"),
@@ -53,14 +52,12 @@ def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Metrics, Logger]:
         recipients=settings.report_recipients,
         subject_prefix=settings.report_subject_prefix,
     )
-    return settings, reports, Metrics(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")), Logger()
+    return settings, reports, Metrics(os.environ.get("AWS_LAMBDA_FUNCTION_NAME", ""))
 
 
 @durable_execution
 def handler(event: Any, context: DurableContext) -> Report | Rescue | None:
-    _settings, reports, metrics, logger = _wiring()
-    # The context's logger says a line once, however often the handler is replayed.
-    context.set_logger(logger)
+    _settings, reports, metrics = _wiring()
     if not isinstance(event, dict):
         raise InvalidRequest("input", "must be an object")
     correlate(_run_of(event, context))
@@ -81,7 +78,7 @@ def handler(event: Any, context: DurableContext) -> Report | Rescue | None:
 
 
 def _outside(event: Mapping[str, Any], context: DurableContext, request: RecycleRequest) -> Outside:
-    settings, reports, metrics, _logger = _wiring()
+    settings, reports, metrics = _wiring()
     function = context.lambda_context
     if function is None:
         raise RuntimeError("Lambda gives every invocation a context")

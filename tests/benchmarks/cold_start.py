@@ -52,7 +52,6 @@ _SETTINGS: Final = {
     "EVENT_TABLE_NAME": "events",
     **launch_task.SETTINGS,
     "OPENSEARCH_ENDPOINT": "",
-    "POWERTOOLS_LOG_LEVEL": "INFO",
     "POWERTOOLS_SERVICE_NAME": "bench",
     "RECYCLE_LEASE_TABLE_NAME": "leases",
     "RECYCLE_ROLE_ARNS": "",

@@ -333,7 +333,6 @@ def _environment(port: str) -> dict[str, str]:
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "EVENT_TABLE_NAME": "",
         **SETTINGS,
-        "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_SERVICE_NAME": "launch_task",
     }
 

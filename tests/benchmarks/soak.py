@@ -102,7 +102,6 @@ def environment(server: TableServer, table: str) -> dict[str, str]:
         "EVENT_RETENTION_DAYS": "3650",
         "EVENT_TABLE_NAME": table,
         "OPENSEARCH_ENDPOINT": "",
-        "POWERTOOLS_SERVICE_NAME": "log_events",
         "SEARCH_QUEUE_ARN": "",
     }
 

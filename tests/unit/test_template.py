@@ -369,7 +369,7 @@ def test_saved_queries_name_fields_that_are_logged() -> None:
     ]
     # What the runtime, Powertools, the durable SDK and our own lines write; and functions.
     known = {
-        *("level", "message", "service", "logger", "record", "status", "error", "messages"),
+        *("level", "message", "logger", "record", "status", "error", "messages"),
         *("failed", "correlation_id", "executionArn", "operationName", "Cluster", "Service"),
         *("Outcome", "log", "timestamp", *NAMES),
         *("fields", "filter", "sort", "limit", "stats", "sum", "ispresent", "by", "as", "in"),
