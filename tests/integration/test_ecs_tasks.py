@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -15,6 +15,9 @@ from ecs_ops.aws.task_run import Tasks
 from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
 from ecs_ops.task_request import Network, TaskRequest, client_token, run_task_arguments
 from tests.fake_ecs_tasks import FakeTasks
+
+if TYPE_CHECKING:
+    from ecs_ops.verdict import TaskState
 
 REGION = "eu-west-1"
 TASK = "arn:aws:ecs:eu-west-1:123456789012:task/shop/0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -176,6 +179,45 @@ def ecs() -> Iterator[StubbedEcs]:
     stubbed = StubbedEcs()
     with stubbed.stub:
         yield stubbed
+
+
+# What RunTask tells of a task that has stopped, when it has seen the client token before.
+REPEATED: Any = {
+    "tasks": [{"taskArn": TASK, "lastStatus": "STOPPED", "desiredStatus": "STOPPED"}],
+    "failures": [],
+}
+
+
+def test_repeated_start_finds_the_task_when_it_has_stopped_since(ecs: StubbedEcs) -> None:
+    ecs.stub.add_response("run_task", REPEATED)
+    stopped = {
+        **REPEATED["tasks"][0],
+        "clusterArn": CLUSTER,
+        "startedBy": "me",
+        "containers": [{"name": "app", "exitCode": 3}],
+    }
+    ecs.stub.add_response("describe_tasks", {"tasks": [stopped], "failures": []})
+
+    task = ecs.tasks.run(arguments("me"))
+
+    assert (task["lastStatus"], task["clusterArn"], task["startedBy"]) == ("STOPPED", CLUSTER, "me")
+    assert task["containers"] == [{"name": "app", "exitCode": 3}]
+
+
+def test_repeated_start_tells_what_is_certain_when_the_task_is_forgotten(ecs: StubbedEcs) -> None:
+    ecs.stub.add_response("run_task", REPEATED)
+    missing = {"arn": TASK, "reason": "MISSING"}
+    ecs.stub.add_response("describe_tasks", {"tasks": [], "failures": [missing]})
+
+    certain: TaskState = {
+        "taskArn": TASK,
+        "clusterArn": CLUSTER,
+        "lastStatus": "STOPPED",
+        "desiredStatus": "STOPPED",
+        "startedBy": "me",
+        "containers": [],
+    }
+    assert ecs.tasks.run(arguments("me")) == certain
 
 
 def test_times_are_utc_and_codes_are_kept_when_a_task_has_stopped(ecs: StubbedEcs) -> None:

@@ -69,6 +69,7 @@ class TaskState(TypedDict):
     clusterArn: str
     lastStatus: str
     containers: list[ContainerState]
+    desiredStatus: NotRequired[str]
     taskDefinitionArn: NotRequired[str]
     startedBy: NotRequired[str]
     stopCode: NotRequired[str]

@@ -32,3 +32,15 @@ def test_second_task_runs_when_token_differs(cluster: Cluster) -> None:
     definition = cluster.define("exit 0")
 
     assert cluster.run(definition, clientToken="t3") != cluster.run(definition, clientToken="t4")
+
+
+def test_arn_and_statuses_are_all_that_is_told_when_the_task_has_stopped(cluster: Cluster) -> None:
+    definition = cluster.define("exit 0")
+    arn = cluster.run(definition, clientToken="t5")
+    cluster.until(arn, "STOPPED")
+
+    (task,) = cluster.ecs.run_task(
+        cluster=cluster.name, taskDefinition=definition, clientToken="t5"
+    )["tasks"]
+
+    assert task == {"taskArn": arn, "lastStatus": "STOPPED", "desiredStatus": "STOPPED"}

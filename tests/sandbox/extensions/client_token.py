@@ -1,4 +1,8 @@
-"""RunTask honours `clientToken`: the same request gets the first result, another one a conflict."""
+"""RunTask honours `clientToken`: the same request gets the first result, another one a conflict.
+
+Of a task that has stopped since, the result is its ARN and two statuses.
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,22 @@ from ministack.services import ecs
 
 _locks: dict[tuple[str, str, str], threading.Lock] = defaultdict(threading.Lock)
 _results: dict[tuple[str, str, str], tuple[str, Any]] = {}
+
+
+_OF_A_STOPPED_TASK = ("taskArn", "lastStatus", "desiredStatus")
+
+
+def _repeated(response: Any) -> Any:
+    status, headers, body = response
+    answer = json.loads(body)
+    known = [ecs._tasks.get(task["taskArn"], task) for task in answer["tasks"]]
+    answer["tasks"] = [
+        {name: task[name] for name in _OF_A_STOPPED_TASK}
+        if task["lastStatus"] == "STOPPED"
+        else first
+        for task, first in zip(known, answer["tasks"], strict=True)
+    ]
+    return status, headers, json.dumps(answer).encode()
 
 
 def install() -> None:
@@ -35,6 +55,6 @@ def install() -> None:
         if request != first_request:
             message = "The clientToken was already used with a different request."
             return error_response_json("ConflictException", message, 400)
-        return first_response
+        return _repeated(first_response)
 
     ecs._ACTION_MAP["RunTask"] = run_task_once

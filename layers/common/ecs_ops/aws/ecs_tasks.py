@@ -48,7 +48,7 @@ class EcsTasks:
         self._ecs = ecs
 
     def run(self, arguments: RunTaskRequestTypeDef) -> TaskState:
-        """Start one task and return it as it began.
+        """Start one task and return it; or, for a client token that was used, the task of then.
 
         Raises:
             NotPlaced: ECS answered 200 with `failures[]` and no task, but may place one later.
@@ -59,7 +59,13 @@ class EcsTasks:
             answer = self._ecs.run_task(**arguments)
         if not answer["tasks"]:
             raise _no_task(answer["failures"])
-        return _task_state(answer["tasks"][0])
+        task = answer["tasks"][0]
+        if task.keys() >= {"clusterArn", "startedBy"}:
+            return _task_state(task)
+        # Of a task that has stopped, a repeated request is told the ARN and two statuses only.
+        # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html
+        known = self.describe(arguments.get("cluster", "default"), task["taskArn"])
+        return known or _forgotten(task, arguments)
 
     def describe(self, cluster: str, task_arn: str) -> TaskState | None:
         """Return the task as it is now; None when ECS does not know it.
@@ -171,6 +177,8 @@ def _task_state(task: TaskTypeDef) -> TaskState:
         "lastStatus": task.get("lastStatus", ""),
         "containers": [_container_state(one) for one in task.get("containers", [])],
     }
+    if wanted := task.get("desiredStatus"):
+        state["desiredStatus"] = wanted
     if definition := task.get("taskDefinitionArn"):
         state["taskDefinitionArn"] = definition
     if origin := task.get("startedBy"):
@@ -186,6 +194,19 @@ def _task_state(task: TaskTypeDef) -> TaskState:
     if stopped_at := task.get("stoppedAt"):
         state["stoppedAt"] = _utc(stopped_at)
     return state
+
+
+def _forgotten(task: TaskTypeDef, arguments: RunTaskRequestTypeDef) -> TaskState:
+    """Return what is certain of a task that RunTask names and DescribeTasks does not know."""
+    home, _, name = task["taskArn"].partition(":task/")
+    cluster = name.partition("/")[0]
+    return _task_state(
+        {
+            **task,
+            "clusterArn": f"{home}:cluster/{cluster}",
+            "startedBy": arguments.get("startedBy", ""),
+        }
+    )
 
 
 def _container_state(container: ContainerTypeDef) -> ContainerState:
