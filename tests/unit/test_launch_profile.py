@@ -148,6 +148,7 @@ class TestCallers:
             ("arn:aws:iam::111122223333:role/Developer", True),
             ("arn:aws:iam::111122223333:role/Dev*", True),
             ("arn:aws:iam::111122223333:role/teams/search/Developer", True),
+            ("arn:aws:iam::111122223333:role/*", True),
             ("arn:aws:iam::111122223333:role/Operator", False),
             ("arn:aws:iam::999922223333:role/Developer", False),
             ("alice", False),
@@ -157,6 +158,16 @@ class TestCallers:
         profiles = read(nightly={**NIGHTLY, "callers": [pattern]})
 
         assert ("nightly" in profiles.of(ALICE)) is may
+
+    @pytest.mark.parametrize(
+        "path", ["analysts/*", "aws-reserved/sso.amazonaws.com/*", "a*/Developer", "teams/Dev*"]
+    )
+    def test_profile_is_broken_when_a_pattern_has_the_path_of_roles(self, path: str) -> None:
+        # No session tells it: without the path it would be for roles that are not meant.
+        profiles = read(nightly={**NIGHTLY, "callers": [f"arn:aws:iam::111122223333:role/{path}"]})
+
+        assert "nightly" not in profiles.of(ALICE)
+        assert "callers" in profiles.broken["nightly"]
 
     def test_profile_is_unknown_when_it_is_for_others(self) -> None:
         profiles = read(nightly={**NIGHTLY, "callers": ["bob"]}, other=NIGHTLY)
@@ -194,6 +205,7 @@ class TestEnvironment:
         ("rules", "name", "value"),
         [
             ((), "MODE", "x"),
+            (("LD_*",), "LD_*", "x"),
             (("MODE",), "mode", "x"),
             (("MODE",), "MODE2", "x"),
             (("JOB_*",), "XJOB_A", "x"),
@@ -231,6 +243,13 @@ class TestEnvironment:
         error = refusal(values, ("MODE=[a-z]*[a-z0-9]*x",), {"MODE": "a" * 100_000})
 
         assert error.problem == "must be at most 8192 characters"
+
+    def test_expressions_are_not_asked_when_the_values_together_are_longer(self) -> None:
+        many = {f"MODE{number}": "a" * 8000 for number in range(100)}
+
+        error = refusal(values, ("MODE*=[a-z]*",), many)
+
+        assert (error.field, error.problem) == ("body", "must be at most 8192 characters")
 
     @given(
         st.dictionaries(st.text(string.ascii_uppercase + "_", min_size=1), st.text(), max_size=4),

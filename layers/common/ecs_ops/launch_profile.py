@@ -28,7 +28,7 @@ _SESSION = re.compile(r"(arn:[^:]+):sts::([0-9]+):assumed-role/([^/]+)/.+")
 _TAG_CHARACTERS = "letters, digits, spaces and + - = . _ : / @"
 _TAG_KEY = re.compile(r"[\w +\-=.:/@]{1,128}")
 _TAG_VALUE = re.compile(r"[\w +\-=.:/@]{0,256}")
-_PATH = re.compile(r":role/.*/")
+_CLUSTER = re.compile(r"(arn:[^:\s]+:ecs:[^:\s]+:[0-9]{12}:cluster/)?[A-Za-z0-9_-]{1,255}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 _PATTERN = re.compile(r"[^\s=,?\[\]]+")
 
@@ -211,7 +211,7 @@ def read_rules(items: Iterable[str]) -> tuple[EnvironmentRule, ...]:
 
 
 def check_values(profile: Profile, environment: Mapping[str, str], *, blame: str) -> None:
-    """Check that a caller may set these variables to these values.
+    """Check that a caller may set these variables to these values, all of them together.
 
     The rule with the very name decides; else the first whose pattern matches, unless the name is
     one of those that programs are led astray by.
@@ -219,6 +219,7 @@ def check_values(profile: Profile, environment: Mapping[str, str], *, blame: str
     Raises:
         InvalidRequest: `blame` and the variable's name are in its `field`.
     """
+    length = 0
     for name, value in environment.items():
         where = f"{blame}.{name}" if blame else name
         rule = _rule_for(name, profile.environment)
@@ -227,8 +228,10 @@ def check_values(profile: Profile, environment: Mapping[str, str], *, blame: str
             why = "has to be allowed by its own name" if _is_delicate(name) else "may not be set"
             raise InvalidRequest(where, f"{why}; allowed: {choice}")
         # First: an expression may take the square of the time for twice the length.
-        if len(value) > OVERRIDES_LIMIT:
-            raise InvalidRequest(where, f"must be at most {OVERRIDES_LIMIT} characters")
+        length += len(value)
+        if length > OVERRIDES_LIMIT:
+            culprit = where if length == len(value) else "body"
+            raise InvalidRequest(culprit, f"must be at most {OVERRIDES_LIMIT} characters")
         if rule.value is not None and not re.fullmatch(rule.value, value):
             raise InvalidRequest(where, f"must match {rule.value}")
 
@@ -291,7 +294,7 @@ def _role(caller: str) -> str:
 def _rule_for(name: str, rules: Iterable[EnvironmentRule]) -> EnvironmentRule | None:
     patterns = []
     for rule in rules:
-        if rule.name == name:
+        if rule.name == name and "*" not in name:
             return rule
         patterns.append(rule)
     # What a pattern allows is a plain name: `env` is written to files that shells read.
@@ -350,6 +353,13 @@ def _text(key: str, value: object) -> str:
     return value
 
 
+def _cluster(key: str, value: object) -> str:
+    # One that ECS refuses would be in the way of a list of all profiles' runs.
+    if not _CLUSTER.fullmatch(text := _text(key, value)):
+        raise InvalidRequest(key, "must be the name or the ARN of a cluster")
+    return text
+
+
 def _texts(key: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise InvalidRequest(key, "must be a list of strings")
@@ -369,8 +379,21 @@ def _patterns(key: str, value: object) -> tuple[str, ...]:
 def _callers(key: str, value: object) -> tuple[str, ...]:
     if not (patterns := _patterns(key, value)):
         raise InvalidRequest(key, "must name somebody; left out, it is for all")
-    # A session does not tell the path of its role, and names of roles are unique without.
-    return tuple(_PATH.sub(":role/", pattern) for pattern in patterns)
+    return tuple(_caller(key, pattern) for pattern in patterns)
+
+
+def _caller(key: str, pattern: str) -> str:
+    """Return what a session's role is compared with: no session tells the path of its role.
+
+    Names of roles are unique without it. A pattern with a path would let in roles of other paths.
+    """
+    account, role, path_and_name = pattern.partition(":role/")
+    _path, slash, name = path_and_name.rpartition("/")
+    if slash and "*" in path_and_name:
+        raise InvalidRequest(
+            key, f"{pattern!r} cannot be told from roles of other paths; name them without path"
+        )
+    return f"{account}{role}{name}"
 
 
 def _pattern(key: str, text: str) -> str:
@@ -419,7 +442,7 @@ def _paths(key: str, value: object) -> dict[str, str]:
 
 # Member of the JSON: attribute of Profile, and what reads it.
 _READERS: Final[Mapping[str, tuple[str, Callable[[str, Any], Any]]]] = {
-    "cluster": ("cluster", _text),
+    "cluster": ("cluster", _cluster),
     "taskDefinition": ("task_definition", _text),
     "container": ("container", _text),
     "subnets": ("subnets", _subnets),
