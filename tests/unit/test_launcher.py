@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecs_ops.errors import InvalidRequest
+from ecs_ops.errors import AwsFailure, InvalidRequest, Transient
 from ecs_ops.launch_api import NotThere, Request
 from ecs_ops.launch_profile import BrokenProfile, Profile
 from ecs_ops.launcher import Launcher
@@ -184,6 +184,18 @@ class TestShow:
         assert len(page(launcher(tasks))["runs"]) == 20
         assert tasks.reads == 1
 
+    def test_nobody_is_asked_for_a_definition_when_the_task_names_none(self) -> None:
+        class Strict(KnownTasks):
+            def containers(self, task_definition: str) -> Any:
+                if not task_definition:
+                    raise AwsFailure("DescribeTaskDefinition", "InvalidParameterException", "")
+                return super().containers(task_definition)
+
+        task = launched(1, "STOPPED", exit_code=3)
+        del task["taskDefinitionArn"]
+
+        assert show(launcher(Strict(task)), task)["exitCode"] == 3
+
     def test_log_knows_when_ecs_has_forgotten(self) -> None:
         task = launched(1, "STOPPED", exit_code=3)
 
@@ -237,6 +249,57 @@ class TestShow:
             launcher(KnownTasks(launched(0))).show(request(), "alice", wrong)
 
 
+REFUSED = AwsFailure("DescribeTasks", "AccessDeniedException", "not authorized")
+ELSEWHERE: dict[str, Any] = {
+    "elsewhere": {**PROFILES["nightly"], "cluster": "forbidden"},
+    "nightly": {**PROFILES["nightly"], "cluster": "other-shop"},
+}
+
+
+class Forbidding(KnownTasks):
+    """Of one cluster nothing is told; the runs are in one that is asked later."""
+
+    def describe(self, cluster: str, task_arn: str) -> TaskState | None:
+        if cluster == "forbidden":
+            raise REFUSED
+        return super().describe(cluster, task_arn.replace("/other-shop/", "/shop/"))
+
+    def of_family(self, cluster: str, family: str, limit: int) -> list[TaskState]:
+        if cluster == "forbidden":
+            raise REFUSED
+        return super().of_family(cluster, family, limit)
+
+
+def refused_first(*tasks: TaskState) -> Launcher:
+    of = launcher(Forbidding(*tasks))
+    forbidden = dataclasses.replace(of.default, cluster="forbidden")
+    return dataclasses.replace(of, default=forbidden, profiles_text=Text(ELSEWHERE))
+
+
+class TestRefusedCluster:
+    """AWS lets the launcher see nothing in the cluster of one profile."""
+
+    def test_runs_of_the_others_are_listed(self) -> None:
+        of = refused_first(launched(1, profile="nightly"))
+
+        assert ids(page(of)) == [1]
+
+    def test_list_is_refused_when_there_is_nothing_else_to_list(self) -> None:
+        of = refused_first(launched(1, profile="nightly"))
+
+        with pytest.raises(AwsFailure):
+            page(of, "profile=elsewhere")
+
+    def test_run_is_found_in_the_next_one(self) -> None:
+        task = launched(1, profile="nightly")
+
+        assert show(refused_first(task), task)["profile"] == "nightly"
+
+    def test_refusal_is_told_when_the_run_is_nowhere_else(self) -> None:
+        with pytest.raises(AwsFailure):
+            show(refused_first(), launched(1))
+
+
 class TestStop:
     def test_ecs_is_asked_when_a_run_is_stopped(self) -> None:
         tasks = KnownTasks(launched(1))
@@ -254,6 +317,36 @@ class TestStop:
 
         assert reply.status == 200
         assert tasks.stops == []
+
+    def test_nobody_is_told_that_it_is_over_when_ecs_does_not_show_it_yet(self) -> None:
+        new = launched(1)
+        new["createdAt"] = datetime.fromtimestamp(NOW - 2, UTC).isoformat()
+
+        with pytest.raises(Transient):
+            launcher(KnownTasks(), FakeLog(new)).stop(request(), "alice", run_id(new))
+
+    def test_stop_is_accepted_again_when_it_is_stopping(self) -> None:
+        stopping: TaskState = {**launched(1), "desiredStatus": "STOPPED"}
+        tasks = KnownTasks(stopping)
+
+        reply = launcher(tasks).stop(request(), "alice", run_id(stopping))
+
+        assert (reply.status, json.loads(reply.body)["status"]) == (202, "STOPPING")
+        assert tasks.stops == []
+
+    def test_stop_is_accepted_when_another_was_faster(self) -> None:
+        # StopTask takes off the tag by which the launcher may stop the task.
+        refused = AwsFailure("StopTask", "AccessDeniedException", "not authorized")
+        tasks = KnownTasks(launched(1))
+        tasks.trouble = [refused, refused]
+        tasks.life = [launched(1), {**launched(1), "desiredStatus": "STOPPED"}]
+
+        reply = launcher(tasks).stop(request(), "alice", run_id(launched(1)))
+
+        assert (reply.status, json.loads(reply.body)["status"]) == (202, "STOPPING")
+        tasks.life = [launched(1)]
+        with pytest.raises(AwsFailure):
+            launcher(tasks).stop(request(), "alice", run_id(launched(1)))
 
     @pytest.mark.parametrize("forgotten", [True, False])
     def test_nothing_is_stopped_when_it_is_over(self, forgotten: bool) -> None:  # noqa: FBT001

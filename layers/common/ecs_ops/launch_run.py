@@ -78,7 +78,7 @@ def run_of(task: TaskState, origin: Origin, containers: Sequence[str]) -> Run:
         "caller": origin.caller,
         "cluster": task["clusterArn"],
         "taskDefinition": task.get("taskDefinitionArn", ""),
-        "status": _status(task["lastStatus"]),
+        "status": "STOPPING" if is_stopping(task) else _status(task["lastStatus"]),
         "lastStatus": task["lastStatus"],
         "exitCode": None,
         "exitCodeMeaning": None,
@@ -99,6 +99,11 @@ def run_of(task: TaskState, origin: Origin, containers: Sequence[str]) -> Run:
 
 def is_over(run: Run) -> bool:
     return run["lastStatus"] == "STOPPED"
+
+
+def is_stopping(task: TaskState) -> bool:
+    """Say whether a task that has not stopped yet is on its way to it."""
+    return task.get("desiredStatus") == "STOPPED" or task["lastStatus"] in STOPPING_STATES
 
 
 def task_arn(cluster: str, run_id: str, function_arn: str) -> str:
@@ -188,9 +193,7 @@ def read_limit(text: str | None, *, default: int, most: int) -> int:
 
 
 def _status(last: str) -> Status:
-    if last in _PENDING:
-        return "PENDING"
-    return "STOPPING" if last in STOPPING_STATES else "RUNNING"
+    return "PENDING" if last in _PENDING else "RUNNING"
 
 
 def _end(task: TaskState, *, succeeded: bool) -> Status:

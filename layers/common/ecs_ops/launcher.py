@@ -10,13 +10,14 @@ import logging
 import re
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
-from ecs_ops.errors import AwsFailure, EcsOpsError, InvalidRequest, NotFound
+from ecs_ops.errors import AwsFailure, EcsOpsError, InvalidRequest, NotFound, Transient
+from ecs_ops.event_record import utc_moment
 from ecs_ops.launch_api import NotThere, Reply, answer
 from ecs_ops.launch_profile import BrokenProfile, Profiles, read_profiles
 from ecs_ops.launch_request import (
@@ -34,6 +35,7 @@ from ecs_ops.launch_run import (
     Run,
     cursor,
     is_over,
+    is_stopping,
     merge,
     origin_of,
     read_cursor,
@@ -66,6 +68,8 @@ _ROUNDS = 5
 _COPY_SECONDS = 60.0
 _SETTLED_SECONDS = 5
 """After its end, until what a task wrote last is sure to be in its log."""
+_UNKNOWN_AT_FIRST = timedelta(minutes=5)
+"""After its start, in which ECS may not show a task yet; in truth it is seconds."""
 _REVISION = re.compile(r":[0-9]+$")
 
 _logger = logging.getLogger(__name__)
@@ -225,10 +229,11 @@ class Launcher:
         mine = self._profiles().of(caller)
         if (name := query.get("profile")) is not None:
             mine = {name: self._choose(name, caller)}
+        families = {(one.cluster, one.family) for one in mine.values()}
         live = [
             task
-            for cluster, family in {(one.cluster, one.family) for one in mine.values()}
-            for task in self._live(cluster, family)
+            for cluster, family in families
+            for task in self._live(cluster, family, is_one_of_many=len(families) > 1)
             if origin_of(task, self.name)
         ]
         runs: list[Run] = []
@@ -280,12 +285,26 @@ class Launcher:
     def stop(self, _request: Request, caller: str, run_id: str) -> Reply:
         """Ask ECS to stop the run; when it is over already, say how it ended."""
         task, origin, profile, is_known = self._find(caller, run_id)
+        if not is_known and task["lastStatus"] != "STOPPED" and self._is_new(task):
+            raise Transient("ECS does not show this run yet")
         if task["lastStatus"] == "STOPPED" or not is_known:
             return answer(self._run(task, origin, profile))
-        reason = f"Stopped by {caller} through {self.name}"
-        self.tasks.stop(task["clusterArn"], task["taskArn"], reason)
-        now = self.tasks.describe(task["clusterArn"], task["taskArn"]) or task
-        return answer(self._run(now, origin, profile), HTTPStatus.ACCEPTED)
+        if not is_stopping(task):
+            task = self._stopped(task, f"Stopped by {caller} through {self.name}")
+        return answer(self._run(task, origin, profile), HTTPStatus.ACCEPTED)
+
+    def _stopped(self, task: TaskState, reason: str) -> TaskState:
+        """Stop the task and return it as it then is."""
+        where = task["clusterArn"], task["taskArn"]
+        try:
+            self.tasks.stop(*where, reason)
+        except AwsFailure:
+            # StopTask takes the task's tags off, and by these we may stop it: another was faster.
+            now = self.tasks.describe(*where)
+            if now and (is_stopping(now) or now["lastStatus"] == "STOPPED"):
+                return now
+            raise
+        return self.tasks.describe(*where) or task
 
     # ---------------------------------------------------------------- parts
 
@@ -313,14 +332,22 @@ class Launcher:
     def _find(self, caller: str, run_id: str) -> _Found:
         profiles = self._profiles()
         mine = profiles.of(caller)
+        refused: AwsFailure | None = None
         if RUN_ID.fullmatch(run_id):
             for cluster in dict.fromkeys(profile.cluster for profile in mine.values()):
-                task, is_known = self._task(cluster, run_id)
+                try:
+                    task, is_known = self._task(cluster, run_id)
+                except AwsFailure as error:
+                    # One profile's cluster; the run may be in another's.
+                    refused = error
+                    continue
                 origin = origin_of(task, self.name) if task else None
                 if task and origin and origin.profile in mine:
                     return _Found(task, origin, mine[origin.profile], is_known)
                 if origin and origin.profile in profiles.broken:
                     profiles.choose(origin.profile, caller)
+        if refused:
+            raise refused
         if profiles.unreadable:
             raise BrokenProfile(f"profiles: {profiles.unreadable}")
         raise NotThere("There is no such run.")
@@ -337,16 +364,23 @@ class Launcher:
             return found, True
         return self.log().last_of(arn, self._now()), False
 
+    def _is_new(self, task: TaskState) -> bool:
+        """Say whether ECS may not know the task yet; else it does not know it any more."""
+        created = utc_moment(task.get("createdAt", ""))
+        return created is not None and self._now() - created < _UNKNOWN_AT_FIRST
+
     def _is_here(self, task: TaskState) -> bool:
         """Tell a task from that of a namesake, in a log of several accounts or Regions."""
         here = task_arn("", "", self.function_arn).removesuffix("//")
         return task["taskArn"].startswith(f"{here}/")
 
-    def _live(self, cluster: str, family: str) -> list[TaskState]:
+    def _live(self, cluster: str, family: str, *, is_one_of_many: bool) -> list[TaskState]:
         try:
             return self.tasks.of_family(cluster, family, _MOST_LIVE)
-        except NotFound as error:
-            # One profile's cluster is gone; that is no reason to show nothing of the others.
+        except (AwsFailure, NotFound) as error:
+            if isinstance(error, AwsFailure) and not is_one_of_many:
+                raise
+            # One profile's cluster is gone, or not ours; that is no reason to hide the others'.
             _logger.warning("No tasks of %s in %s: %s", family, cluster, error)
             return []
 
@@ -388,8 +422,9 @@ class Launcher:
 
     def _definition(self, task: TaskState) -> Sequence[ContainerDefinition]:
         """Return the containers that the task was made with; none when nobody knows any more."""
+        name = task.get("taskDefinitionArn")
         try:
-            return self._containers(task.get("taskDefinitionArn", ""))
+            return self._containers(name) if name else ()
         except NotFound:
             return ()
 
