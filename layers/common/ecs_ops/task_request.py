@@ -233,7 +233,7 @@ def client_token(*cause: str) -> str:
     """Return the client token of whatever `cause` identifies: always the same, 64 characters.
 
     RunTask with a token it has seen in this cluster returns the first call's task instead of
-    running another, for up to 24 hours
+    running another, until an hour after that task ended, and for 24 hours at most
     (https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html).
     """
     # JSON keeps ("ab", "c") and ("a", "bc") apart.
