@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -390,6 +391,78 @@ def test_page_waits_as_long_as_it_is_told_when_it_asks_too_often(
     expect(notice).to_be_hidden()
     assert console.refused == [429]
     console.refused.clear()
+
+
+def _asked_after(page: Page, seconds: int, asked: list[Any]) -> list[int]:
+    """Let the page's clock run; return after how many seconds something was asked for."""
+    times: list[int] = []
+    for second in range(seconds):
+        before = len(asked)
+        page.clock.run_for(1000)
+        page.wait_for_timeout(50)  # For what is asked to be answered.
+        times += [second] * (len(asked) - before)
+    return times
+
+
+def test_page_asks_less_and_less_when_the_launcher_stays_busy(
+    visit: Callable[..., Console],
+) -> None:
+    console = visit()
+    page = console.page
+    page.clock.install()
+    page.reload()
+    asked = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503, headers={"retry-after": "5"}, json={"detail": "Busy."})
+
+    page.route(lambda url: urlsplit(url).path == "/runs", refuse)
+    console.sign_in()
+    expect(page.get_by_text("Busy. Trying again.")).to_be_visible()
+    times = _asked_after(page, 40, asked)
+
+    gaps = [later - earlier for earlier, later in pairwise([0, *times])]
+    # The clock goes on by itself, too.
+    assert gaps == [pytest.approx(gap, rel=0.2, abs=1) for gap in (5, 10, 20)]
+    assert set(console.refused) == {503}
+    console.refused.clear()
+
+
+def test_open_run_is_asked_for_more_often_than_the_list(visit: Callable[..., Console]) -> None:
+    console = visit()
+    page = console.page
+    page.clock.install()
+    page.reload()
+    lists: list[str] = []
+    looks: list[str] = []
+    run = dict.fromkeys(("exitCode", "exitCodeMeaning", "reason", "startedAt", "stoppedAt"))
+    run |= {"id": f"{7:032x}", "taskArn": "arn:7", "profile": "default", "caller": "ci"}
+
+    def list_runs(route: Route) -> None:
+        # What ECS listed some seconds ago.
+        lists.append(route.request.url)
+        route.fulfill(json={"runs": [{**run, "status": "RUNNING"}], "next": None})
+
+    def show(route: Route) -> None:
+        looks.append(route.request.url)
+        status = "RUNNING" if len(looks) < 10 else "SUCCEEDED"
+        route.fulfill(json={**run, "status": status, "exitCode": 0 if len(looks) == 10 else None})
+
+    page.route(lambda url: urlsplit(url).path == "/runs", list_runs)
+    page.route(lambda url: urlsplit(url).path == f"/runs/{run['id']}", show)
+    page.route("**/logs*", lambda route: route.fulfill(json={"events": [], "next": "1"}))
+    console.sign_in()
+    console.row(f"{7:032x}").get_by_role("link").click()
+    expect(console.row(f"{7:032x}")).to_contain_text("Running")
+    times = _asked_after(page, 15, lists)
+    assert len(times) == 3
+    assert len(looks) == pytest.approx(8, abs=1)
+    _asked_after(page, 15, lists)
+
+    # The list, which is behind, does not take back what is known.
+    expect(console.row(f"{7:032x}")).to_contain_text("Succeeded")
+    assert len(looks) == 10
 
 
 def test_last_lines_are_in_sight_when_a_log_is_very_long(signed_in: Console) -> None:

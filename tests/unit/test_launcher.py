@@ -249,6 +249,57 @@ class TestShow:
             launcher(KnownTasks(launched(0))).show(request(), "alice", wrong)
 
 
+class Listing(KnownTasks):
+    """Counts how often it is asked for a list."""
+
+    lists = 0
+
+    def of_family(self, cluster: str, family: str, limit: int) -> list[TaskState]:
+        self.lists += 1
+        return super().of_family(cluster, family, limit)
+
+
+class TestListForManyViewers:
+    """A list of ECS serves for some seconds: pages that are watched ask again and again."""
+
+    def test_ecs_is_asked_again_when_its_list_is_some_seconds_old(self) -> None:
+        tasks, now = Listing(launched(1)), [NOW]
+        of = dataclasses.replace(launcher(tasks), clock=lambda: now[0])
+
+        for _ in range(3):
+            assert ids(page(of, caller="alice")) == ids(page(of, caller="bob")) == [1]
+        assert tasks.lists == 1
+        tasks.know(launched(2))
+        now[0] += 6
+        assert ids(page(of)) == [2, 1]
+        assert tasks.lists == 2
+
+    def test_what_was_started_and_stopped_here_shows_at_once(self) -> None:
+        tasks = Listing(launched(1))
+        of = launcher(tasks)
+        page(of)
+
+        of.launch(dataclasses.replace(request(), content="{}"), "alice")
+        tasks.know(launched(2))
+        assert ids(page(of)) == [2, 1]
+        of.stop(request(), "alice", run_id(launched(1)))
+        assert [run["lastStatus"] for run in page(of)["runs"]] == ["RUNNING", "STOPPED"]
+
+    def test_refusal_is_not_kept(self) -> None:
+        class Refusing(Listing):
+            def of_family(self, cluster: str, family: str, limit: int) -> list[TaskState]:
+                found = super().of_family(cluster, family, limit)
+                if self.lists == 1:
+                    raise REFUSED
+                return found
+
+        of = launcher(Refusing(launched(1)))
+
+        with pytest.raises(AwsFailure):
+            page(of)
+        assert ids(page(of)) == [1]
+
+
 REFUSED = AwsFailure("DescribeTasks", "AccessDeniedException", "not authorized")
 ELSEWHERE: dict[str, Any] = {
     "elsewhere": {**PROFILES["nightly"], "cluster": "forbidden"},

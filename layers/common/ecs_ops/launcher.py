@@ -63,6 +63,8 @@ _LINES = 1000
 _MOST_LINES = 10_000
 _MOST_LIVE = 1000
 """Tasks of one family that ECS is asked for; older ones are left to the event log."""
+_LIST_SECONDS = 5.0
+"""For how long a list of ECS's tasks serves all who ask: those who watch it ask again and again."""
 _ROUNDS = 5
 """Pages of the log that one page of a list is filtered from; a caller goes on from there."""
 _COPY_SECONDS = 60.0
@@ -160,6 +162,8 @@ class Launcher:
     )
     _read: dict[str, Profiles] = field(default_factory=dict)
     """The profiles of the text that was read last."""
+    _lists: dict[tuple[str, str], tuple[float, list[TaskState]]] = field(default_factory=dict)
+    """Tasks that ECS listed, and when, by cluster and family."""
 
     # ---------------------------------------------------------------- start
 
@@ -213,6 +217,8 @@ class Launcher:
             container = self._only_container(profile)
             for override in arguments["overrides"]["containerOverrides"]:
                 override["name"] = container
+        # What is started or stopped here is to be in the next list.
+        self._lists.clear()
         return self.tasks.run(arguments)
 
     # ---------------------------------------------------------------- follow
@@ -296,6 +302,7 @@ class Launcher:
     def _stopped(self, task: TaskState, reason: str) -> TaskState:
         """Stop the task and return it as it then is."""
         where = task["clusterArn"], task["taskArn"]
+        self._lists.clear()
         try:
             self.tasks.stop(*where, reason)
         except AwsFailure:
@@ -375,14 +382,20 @@ class Launcher:
         return task["taskArn"].startswith(f"{here}/")
 
     def _live(self, cluster: str, family: str, *, is_one_of_many: bool) -> list[TaskState]:
+        now = self.clock()
+        read, tasks = self._lists.get((cluster, family), (-inf, []))
+        if now - read <= _LIST_SECONDS:
+            return tasks
         try:
-            return self.tasks.of_family(cluster, family, _MOST_LIVE)
+            tasks = self.tasks.of_family(cluster, family, _MOST_LIVE)
         except (AwsFailure, NotFound) as error:
             if isinstance(error, AwsFailure) and not is_one_of_many:
                 raise
             # One profile's cluster is gone, or not ours; that is no reason to hide the others'.
             _logger.warning("No tasks of %s in %s: %s", family, cluster, error)
             return []
+        self._lists[cluster, family] = now, tasks
+        return tasks
 
     def _origin(self, task: TaskState) -> Origin:
         origin = origin_of(task, self.name)
