@@ -14,6 +14,8 @@ export UV_TOOL_DIR := $(TOOLS)/environments
 export UV_TOOL_BIN_DIR := $(TOOLS)/bin
 export SAM_CLI_TELEMETRY := 0
 export CKV_SKIP_PACKAGE_UPDATE_CHECK := true
+# What `make deploy` was told the first time, and goes by from then on.
+ANSWERS := $(CURDIR)/samconfig.local.toml
 # Under `uv run`, sam finds the project's python3.13.
 RUN := $(UV) run --locked --no-sync
 SAM := $(RUN) $(TOOLS)/bin/sam
@@ -71,7 +73,8 @@ build: ready ## Build what would be deployed, into .aws-sam/.
 
 .PHONY: deploy
 deploy: build ## Deploy to the AWS account your credentials name; asks before it changes anything.
-	$(SAM) deploy --guided
+	@grep -qs parameter_overrides $(ANSWERS) || cp samconfig.toml $(ANSWERS)
+	$(SAM) deploy --config-file $(ANSWERS) $$(grep -q parameter_overrides $(ANSWERS) || echo --guided)
 
 .PHONY: events
 events: ready ## Read the event log of the stack ecs-ops; filters in ARGS='--cluster demo --failed'.

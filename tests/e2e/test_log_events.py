@@ -248,7 +248,7 @@ def test_message_goes_to_the_dead_letter_queue_when_it_is_no_event(
     tries = int(json.loads(attributes["RedrivePolicy"])["maxReceiveCount"])
     patient = {"VisibilityTimeout": attributes["VisibilityTimeout"]}
     # Six minutes between two tries are right for production and long for a test.
-    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "1"})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": "0"})
     try:
         sqs.send_message(QueueUrl=queue, MessageBody="what is this")
 

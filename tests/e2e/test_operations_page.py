@@ -32,9 +32,16 @@ OF_AWS = {
         "DurableExecutionStopped",
     },
     "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+    # eventbridge/latest/userguide/eb-monitoring
+    "AWS/Events": {"FailedInvocations"},
 }
 _SDK = "botocore."
-DIMENSION = {"AWS/Lambda": "FunctionName", "AWS/SQS": "QueueName", NAMESPACE: "FunctionName"}
+DIMENSION = {
+    "AWS/Lambda": "FunctionName",
+    "AWS/SQS": "QueueName",
+    "AWS/Events": "RuleName",
+    NAMESPACE: "FunctionName",
+}
 # Those of the functions as they are deployed; what of them is `by` is in the emitted lines.
 NEVER_HERE = {"EventsNotIndexed", "RequestsFailed", "TasksBeingReplaced", "TasksReplaced"}
 
@@ -129,16 +136,19 @@ def test_alarms_watch_what_is_there_when_the_stack_is_deployed(
 ) -> None:
     alarms = account.client("cloudwatch").describe_alarms(AlarmNamePrefix="ecs-ops-")
     queues = account.client("sqs").list_queues()["QueueUrls"]
+    rules = account.client("events").list_rules()["Rules"]
     assert ran.name
     written = emitted(account)
 
-    assert len(alarms["MetricAlarms"]) == 14
+    assert len(alarms["MetricAlarms"]) == 15
     for alarm in alarms["MetricAlarms"]:
         ((dimension, value),) = [(one["Name"], one["Value"]) for one in alarm["Dimensions"]]
         metric, namespace = alarm["MetricName"], alarm["Namespace"]
         assert dimension == DIMENSION[namespace]
         if dimension == "QueueName":
             assert value in {url.rpartition("/")[2] for url in queues}
+        elif dimension == "RuleName":
+            assert value in {rule["Name"] for rule in rules}
         else:
             assert f"/aws/lambda/{value}" in GROUPS
         if namespace == NAMESPACE:
@@ -161,7 +171,7 @@ def test_dashboard_shows_what_is_there_when_the_stack_is_deployed(
     written = emitted(account)
 
     alarms = next(widget for widget in widgets if widget["type"] == "alarm")
-    assert len(alarms["properties"]["alarms"]) == 14
+    assert len(alarms["properties"]["alarms"]) == 15
     for widget in [widget for widget in widgets if widget["type"] == "metric"]:
         for row in widget["properties"]["metrics"]:
             if isinstance(row[0], dict):

@@ -197,6 +197,23 @@ def test_launcher_launches_when_it_has_been_upgraded(
     assert answer.status == 202
 
 
+def test_changed_parameter_is_in_a_new_version_and_the_old_one_stays_when_the_revision_changes(
+    account: Account, outputs: dict[str, str]
+) -> None:
+    functions = account.client("lambda")
+    name, _, alias = outputs["RecycleFunctionName"].rpartition(":")
+    old = functions.get_alias(FunctionName=name, Name=alias)["FunctionVersion"]
+    changed = {"ReportSubjectPrefix": "[new]", "Revision": "2"}
+
+    stack.deploy(account, parameters={**stack.PARAMETERS, **changed})
+
+    def prefix(qualifier: str) -> str:
+        found = functions.get_function_configuration(FunctionName=name, Qualifier=qualifier)
+        return str(found["Environment"]["Variables"]["REPORT_SUBJECT_PREFIX"])
+
+    assert (prefix(old), prefix(alias)) == ("", "[new]")
+
+
 def test_event_log_alone_is_left_when_the_stack_is_deleted(
     account: Account, before: Before, outputs: dict[str, str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from cfnlint.decode import cfn_yaml
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
 
 from ecs_ops import custom_resource
 from ecs_ops.aws.metrics import NAMES
@@ -68,6 +71,46 @@ def test_function_has_a_log_group_and_a_policy_of_its_own(name: str) -> None:
 def test_durable_function_is_published_as_live(name: str) -> None:
     assert FUNCTIONS[name]["AutoPublishAlias"] == "live"
     assert FUNCTIONS[name]["DurableConfig"]["ExecutionTimeout"] > 0
+
+
+def versions(monkeypatch: pytest.MonkeyPatch, *, layer: str) -> set[str]:
+    """Return the logical ids of the versions that the transform makes of code in these places."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    template = copy.deepcopy(TEMPLATE)
+    for resource in template["Resources"].values():
+        for where in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
+            key = layer if where == "ContentUri" else resource["Properties"][where]
+            resource["Properties"][where] = f"s3://bucket/{key}"
+    translated = Translator({}, Parser()).translate(template, {})
+    return {
+        name
+        for name, resource in translated["Resources"].items()
+        if resource["Type"] == "AWS::Lambda::Version"
+    }
+
+
+def test_version_is_published_when_only_the_layer_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nearly all code is in the layer; without a version of its own it would not reach the alias.
+    first = versions(monkeypatch, layer="one")
+    second = versions(monkeypatch, layer="two")
+
+    assert len(first) == len(second) == 2
+    assert not first & second
+    assert versions(monkeypatch, layer="one") == first
+
+
+@pytest.mark.parametrize("name", ["RunTaskFunction", "RecycleServiceFunction"])
+def test_version_is_published_and_the_old_one_kept_when_the_revision_has_changed(name: str) -> None:
+    function = RESOURCES[name]["Properties"]
+
+    # A version with another description is another version, if the function has changed as well.
+    assert function["VersionDescription"] == {"Ref": "Revision"}
+    assert "${Revision}" in function["Description"]["Fn::Sub"]
+    assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+    # It would be that of the versions, too.
+    assert "DeletionPolicy" not in RESOURCES[name]
 
 
 def test_run_task_counts_on_the_execution_timeout_that_it_has() -> None:
@@ -194,14 +237,17 @@ def test_every_role_is_bounded_and_every_function_in_the_vpc_when_parameters_say
     assert [one for one in RESOURCES.values() if one["Type"] == "AWS::IAM::Role"] == []
 
 
-def test_no_code_uses_network_interfaces_though_the_transform_allows_it() -> None:
-    policy = RESOURCES["NetworkInterfacesPolicy"]["Properties"]
-    (statement,) = policy["PolicyDocument"]["Statement"]
+def test_functions_may_not_what_the_transform_allows_and_nobody_needs() -> None:
+    policy = RESOURCES["RoleLimits"]["Properties"]
+    interfaces, groups = policy["PolicyDocument"]["Statement"]
     roles = [role["Fn::If"][1]["Ref"] for role in policy["Roles"]]
 
     assert sorted(roles) == sorted(f"{name}Role" for name in FUNCTIONS)
-    assert statement["Effect"] == "Deny"
-    assert statement["Condition"] == {"Null": {"lambda:SourceFunctionArn": "false"}}
+    assert (interfaces["Effect"], interfaces["Action"]) == ("Deny", "ec2:*")
+    # Lambda itself, which has to make them, calls without it.
+    assert interfaces["Condition"] == {"Null": {"lambda:SourceFunctionArn": "false"}}
+    assert (groups["Effect"], groups["Action"]) == ("Deny", "logs:CreateLogGroup")
+    assert "Condition" not in groups
 
 
 def test_event_log_alone_is_left_when_the_stack_is_deleted() -> None:
