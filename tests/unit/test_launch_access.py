@@ -170,7 +170,8 @@ class TestKeys:
 
 def signed(sent: Request, key: str = ALICES, at: float | str = NOW) -> Request:
     path = f"{sent.path}?{sent.query}" if sent.query else sent.path
-    text = f"{at}\n{sent.method}\n{path}\n{sent.content}"
+    key_of_run = sent.headers.get("idempotency-key", "")
+    text = f"{at}\n{sent.method}\n{path}\n{key_of_run}\n{sent.content}"
     signature = hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
     headers = {**sent.headers, "x-timestamp": str(at), "x-signature": f"sha256={signature}"}
     return dataclasses.replace(sent, headers=headers)
@@ -203,6 +204,17 @@ class TestHmac:
     )
     def test_nobody_is_let_in_when_anything_was_changed(self, change: dict[str, Any]) -> None:
         assert is_refused(self.access(), dataclasses.replace(signed(request()), **change))
+
+    @pytest.mark.parametrize(("before", "after"), [("", "a"), ("a", ""), ("a", "b")])
+    def test_nobody_is_let_in_when_the_idempotency_key_was_changed(
+        self, before: str, after: str
+    ) -> None:
+        # With another one a request that was recorded would start another run.
+        sent = signed(request(**{"idempotency-key": before} if before else {}))
+        assert self.access().caller(sent) == "alice"
+        headers = {**sent.headers, "idempotency-key": after}
+
+        assert is_refused(self.access(), dataclasses.replace(sent, headers=headers))
 
     def test_nobody_is_let_in_when_the_timestamp_was_changed(self) -> None:
         sent = signed(request())

@@ -125,9 +125,13 @@ class HmacAccess:
 
 
 def signed_text(request: Request, timestamp: str) -> bytes:
-    """Return what X-Signature signs: timestamp, method, path with query, body, one to a line."""
+    """Return what X-Signature signs, one to a line.
+
+    These are timestamp, method, path with query, Idempotency-Key ('' when there is none), and body.
+    """
     path = f"{request.path}?{request.query}" if request.query else request.path
-    return f"{timestamp}\n{request.method}\n{path}\n".encode() + request.body()
+    key = request.headers.get("idempotency-key", "")
+    return f"{timestamp}\n{request.method}\n{path}\n{key}\n".encode() + request.body()
 
 
 def sign(key: str, text: bytes) -> str:
