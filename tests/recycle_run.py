@@ -145,7 +145,15 @@ class RecycleRun:
                 context.replay()
             except (EcsOpsError, DurableExecutionsError) as error:
                 self.problem = error
-                self._rescue(EndedExecution(arn, "FAILED", self._input(given), str(error)))
+                self._rescue(
+                    EndedExecution(
+                        arn,
+                        "FAILED",
+                        self._input(given),
+                        str(error),
+                        f"{type(error).__module__}.{type(error).__name__}",
+                    )
+                )
                 return None
 
     def _input(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_error_says_what_lambda_knows_when_it_knows_something(
     ended = aws.executions.read(change("FAILED"))
 
     assert ended is not None
-    assert ended.error == told
+    assert (ended.error, ended.error_type) == (told, error.get("ErrorType", ""))
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED", "PAUSED", "", None])

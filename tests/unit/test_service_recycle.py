@@ -601,3 +601,22 @@ def test_service_is_put_back_when_aws_refuses_the_rescue_at_first(refused: str) 
     assert [rescue["put_back"] for rescue in run.rescued] == [True]
     assert run.leases.items == {}
     assert_as_before(service)
+
+
+def test_service_is_put_back_when_its_credentials_are_refused_for_a_while() -> None:
+    service = EcsSimulator(desired_count=3)
+
+    def fault(name: str, _nth: int) -> Fault | None:
+        # The secret with the keys is written anew, and holds none for a minute.
+        if name == "lease.read" or (name == "DescribeServices" and 0 < refused[0] < 4):
+            refused[0] += 1
+            if name == "DescribeServices":
+                return Fault(InvalidRequest("credentials_secret_arn", "must hold keys"))
+        return None
+
+    refused = [0]
+    service.fault = fault
+
+    assert recycle(service)["outcome"] == "succeeded"
+    assert refused[0] > 3
+    assert_as_before(service)

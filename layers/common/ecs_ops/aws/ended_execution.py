@@ -40,6 +40,8 @@ class EndedExecution:
     """The event it was started with."""
     error: str
     """Why, where Lambda knows: the exception's text, or what the one who stopped it gave; or ''."""
+    error_type: str = ""
+    """Qualified name of the exception's type, as the SDK tells Lambda; or ''."""
 
 
 class EndedExecutions:
@@ -73,8 +75,9 @@ class EndedExecutions:
         if status not in _WITHOUT_A_RESULT or given is None or is_status_change(given):
             return None
         error = answer.get("Error", {})
-        told = error.get("ErrorMessage") or error.get("ErrorType") or ""
-        return EndedExecution(arn=arn, status=status, input=given, error=told)
+        kind = error.get("ErrorType") or ""
+        told = error.get("ErrorMessage") or kind
+        return EndedExecution(arn=arn, status=status, input=given, error=told, error_type=kind)
 
 
 def detail_of(event: Mapping[str, Any]) -> Mapping[str, Any]:

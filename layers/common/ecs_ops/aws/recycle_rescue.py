@@ -10,10 +10,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from aws_durable_execution_sdk_python.config import Duration
+from aws_durable_execution_sdk_python.exceptions import StepError
 
 from ecs_ops.aws.durable import GaveUp, attempt, run_step
 from ecs_ops.aws.metrics import unmeasured
-from ecs_ops.aws.service_recycle import CONTINUATION, PASSING, put_back, without_continuation
+from ecs_ops.aws.service_recycle import (
+    CONTINUATION,
+    MENDABLE,
+    PASSING,
+    put_back,
+    without_continuation,
+)
 from ecs_ops.errors import InvalidRequest, NotFound
 from ecs_ops.recycle import RecycleRequest
 
@@ -25,9 +32,14 @@ if TYPE_CHECKING:
     from ecs_ops.aws.ended_execution import EndedExecution
     from ecs_ops.aws.metrics import Put
     from ecs_ops.aws.service_recycle import Outside
+    from ecs_ops.errors import EcsOpsError
 
 _PATIENCE: Final = 3600
 """Seconds for which putting the service back is tried."""
+_REFUSALS: Final = tuple(
+    f"{kind.__module__}.{kind.__name__}" for kind in (InvalidRequest, StepError)
+)
+"""What an execution that was refused fails with: in the handler, or inside its survey."""
 _LIFE: Final = 60
 """Seconds for which an invocation of the ended execution may still work: the function's timeout."""
 
@@ -81,10 +93,12 @@ def rescue(
 
     deadline = run_step(context, "begin", begin) + _PATIENCE
 
-    def try_to[T](name: str, func: Callable[[], T]) -> T:
-        return attempt(context, name, func, deadline=deadline, passing=PASSING, clock=clock)
+    def try_to[T](
+        name: str, func: Callable[[], T], passing: tuple[type[EcsOpsError], ...] = MENDABLE
+    ) -> T:
+        return attempt(context, name, func, deadline=deadline, passing=passing, clock=clock)
 
-    found = try_to("find", lambda: _found(find()))
+    found = try_to("find", lambda: _found(find()), PASSING)
     if found is None:
         return None
     request, found_so_far = RecycleRequest.parse(found["request"]), found["rescue"]
@@ -99,7 +113,7 @@ def rescue(
         return done
 
     def undo() -> Rescue:
-        return _undo(outside_of, request, found["run"], found_so_far)
+        return _undo(outside_of, request, found)
 
     try:
         done = try_to("restore", undo)
@@ -119,6 +133,8 @@ class _Found(TypedDict):
 
     request: dict[str, Any]
     run: str
+    refused: str
+    """Why it never began, if so."""
     rescue: Rescue
 
 
@@ -134,6 +150,7 @@ def _found(ended: EndedExecution | None) -> _Found | None:
         "request": given,
         # A run is named by its first execution.
         "run": str((ended.input.get(CONTINUATION) or {}).get("run") or ended.arn),
+        "refused": _refusal(ended),
         "rescue": {
             "execution": ended.arn,
             "status": ended.status,
@@ -146,26 +163,32 @@ def _found(ended: EndedExecution | None) -> _Found | None:
     }
 
 
+def _refusal(ended: EndedExecution) -> str:
+    """Return the text of what may have refused it before it began; '' when it had begun.
+
+    What says the same while a service is put back is of another type, or of a further execution.
+    """
+    began = CONTINUATION in ended.input or ended.error_type not in _REFUSALS
+    return "" if began or ended.status != "FAILED" else ended.error
+
+
 def _undo(
-    outside_of: Callable[[RecycleRequest], Outside],
-    request: RecycleRequest,
-    run: str,
-    found: Rescue,
+    outside_of: Callable[[RecycleRequest], Outside], request: RecycleRequest, found: _Found
 ) -> Rescue:
+    run, so_far = found["run"], found["rescue"]
     try:
         outside = outside_of(request)
         service_arn = outside.service.describe().arn
         # From here on, what is left of the ended execution may not touch the service any more.
         changes = outside.leases.seize(service_arn, run, by=_rescuer(run))
         if not changes:
-            return found
-        return {**found, "put_back": True, "desired_count": put_back(outside.service, changes)}
+            return so_far
+        return {**so_far, "put_back": True, "desired_count": put_back(outside.service, changes)}
     except NotFound:
-        return found
+        return so_far
     except InvalidRequest as error:
-        if found["status"] == "FAILED" and str(error) in found["error"]:
-            # It was refused for the same reason, and never began.
-            return found
+        if str(error) == found["refused"]:
+            return so_far
         raise
 
 

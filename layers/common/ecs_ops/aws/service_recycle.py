@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     )
 
 PASSING: Final = (Transient, AwsFailure)
-"""Putting a service back is tried again after these: what is refused now may be allowed soon."""
+"""What AWS refuses now may be allowed soon."""
+MENDABLE: Final = (*PASSING, InvalidRequest)
+"""Putting a service back is tried again after these: a secret that holds no keys gets some."""
 _UNANSWERED: Final = (*PASSING, NotFound)
 """No reason to leave a service half-way: a wait for its tasks has an end of its own."""
 CONTINUATION: Final = "continuation"
@@ -247,7 +249,7 @@ def _begin(
                 "put-back-left-over",
                 lambda: put_back(outside.service, left_over),
                 deadline=found["at"] + _PATIENCE,
-                passing=PASSING,
+                passing=MENDABLE,
                 clock=outside.clock,
             )
     planned, done = plan(request, found, left_over)
@@ -457,7 +459,7 @@ class _Recycle:
 
     def _attempt[T](self, name: str, func: Callable[[], T], *, deadline: float) -> T:
         return attempt(
-            self._context, name, func, deadline=deadline, passing=PASSING, clock=self._clock
+            self._context, name, func, deadline=deadline, passing=MENDABLE, clock=self._clock
         )
 
     def _raise(self, expected: Bounds | None) -> _Resized:
