@@ -428,6 +428,34 @@ class TestLog:
         assert read == ["one", "two", "three"]
         assert [part["complete"] for part in (first, second, third)] == [False, False, True]
 
+    @pytest.mark.parametrize("character", ["\x1b", '"', "\\", "é", "\U0001f600", "x"])
+    def test_every_reply_is_within_lambdas_limit_when_lines_are_long_in_json(
+        self, character: str
+    ) -> None:
+        # More than the 1 MB that CloudWatch gives at once: how it counts is not our business.
+        written = [f"{number}{character * 200_000}" for number in range(12)]
+        output = Output({f"/shop:ecs/job/{1:032x}": written})
+        of = launcher(KnownTasks(launched(1)), output=output)
+
+        read: list[str] = []
+        while len(read) < len(written):
+            reply = of.read_log(request(f"after={len(read)}"), "alice", run_id(launched(1)))
+            assert len(json.dumps({"body": reply.body})) < 6_200_000
+            events = json.loads(reply.body)["events"]
+            assert events
+            read += [event["message"] for event in events]
+
+        assert read == written
+
+    def test_message_is_cut_when_it_alone_is_too_long(self) -> None:
+        output = Output({f"/shop:ecs/job/{1:032x}": ["\x00" * 1_048_576]})
+        of = launcher(KnownTasks(launched(1)), output=output)
+
+        reply = of.read_log(request(), "alice", run_id(launched(1)))
+
+        assert len(json.dumps({"body": reply.body})) < 6_200_000
+        assert json.loads(reply.body)["next"] == "1"
+
     def test_log_is_not_complete_while_the_run_goes_on(self) -> None:
         of = launcher(KnownTasks(launched(1)))
 

@@ -61,6 +61,12 @@ _LISTED = 25
 _MOST_LISTED = 100
 _LINES = 1000
 _MOST_LINES = 10_000
+_REPLY_LIMIT = 3_000_000
+"""Characters of a page in JSON. Lambda writes them into a JSON string, so that a reply has at most
+twice as many bytes, and is refused over 6 MB:
+https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+_LONGEST_MESSAGE = 400_000
+"""Characters. One message has to fit into a reply; the awslogs driver writes at most 256 KiB."""
 _MOST_LIVE = 1000
 """Tasks of one family that ECS is asked for; older ones are left to the event log."""
 _LIST_SECONDS = 5.0
@@ -270,21 +276,30 @@ class Launcher:
         limit = read_limit(query.get("limit"), default=_LINES, most=_MOST_LINES)
         task, origin, profile, _ = self._find(caller, run_id)
         container = self._logging(task, profile)
-        page = self.output().page(
-            container.log_group,
-            container.log_stream(run_id),
-            container.log_region,
-            query.get("after", ""),
-            limit,
-        )
         run = self._run(task, origin, profile)
-        return answer(
-            {
-                "events": [{"time": when, "message": text} for when, text in page.events],
-                "next": page.next or None,
-                "complete": page.at_end and is_over(run) and self._has_settled(run),
-            }
-        )
+        is_done = is_over(run) and self._has_settled(run)
+        while True:
+            page = self.output().page(
+                container.log_group,
+                container.log_stream(run_id),
+                container.log_region,
+                query.get("after", ""),
+                limit,
+            )
+            reply = answer(
+                {
+                    "events": [
+                        {"time": when, "message": text[:_LONGEST_MESSAGE]}
+                        for when, text in page.events
+                    ],
+                    "next": page.next or None,
+                    "complete": page.at_end and is_done,
+                }
+            )
+            if len(reply.body) <= _REPLY_LIMIT or len(page.events) == 1:
+                return reply
+            # From the same place again: the token of a whole page leads to nowhere inside it.
+            limit = len(page.events) // 2
 
     # ---------------------------------------------------------------- stop
 
