@@ -12,8 +12,9 @@ from botocore.exceptions import (
     ParamValidationError,
     ReadTimeoutError,
 )
+from botocore.session import get_session
 
-from ecs_ops.aws.clients import aws_errors
+from ecs_ops.aws.clients import aws_errors, client
 from ecs_ops.errors import AwsFailure, Conflict, NotFound, Throttled, Transient
 
 
@@ -58,3 +59,15 @@ def test_type_is_what_a_caller_can_act_on_when_aws_fails(
 
 def test_throttling_is_worth_another_try_as_all_that_passes_is() -> None:
     assert issubclass(Throttled, Transient)
+
+
+@pytest.mark.parametrize(("service", "most"), [("dynamodb", 25), ("ecs", 45), ("ssm", 45)])
+def test_time_is_left_of_a_functions_minute_when_one_call_hangs_at_each_try(
+    service: str, most: int
+) -> None:
+    session = get_session()
+    session.set_credentials("key", "secret")
+    config: Any = client(service, "eu-west-1", session).meta.config
+
+    tries = config.retries["total_max_attempts"]
+    assert tries * (config.connect_timeout + config.read_timeout) <= most
