@@ -3,7 +3,8 @@
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,10 +15,20 @@ import yaml
 from moto import mock_aws
 
 from ecs_ops.aws.clients import client
+from ecs_ops.aws.ecs_tasks import EcsTasks
+from ecs_ops.aws.event_log import EventLog
+from ecs_ops.aws.event_table import EventTable, key_of
+from ecs_ops.aws.task_alerts import TaskAlerts
+from ecs_ops.errors import Throttled
+from ecs_ops.event_record import EventRecord, read_event
 from functions.log_events.handler import _wiring, handler
 
 ROOT = Path(__file__).parents[2]
 TABLE = "ecs-ops-events"
+CONTAINERS: list[Any] = [
+    {"name": "job", "image": "job", "memory": 64, "essential": True},
+    {"name": "helper", "image": "helper", "memory": 64, "essential": False},
+]
 
 
 class Context:
@@ -260,13 +271,10 @@ def test_essential_container_decides_when_two_disagree(
     exits: dict[str, int],
     told: int,
 ) -> None:
-    ecs = boto3.client("ecs")
-    containers: list[Any] = [
-        {"name": "job", "image": "job", "memory": 64, "essential": True},
-        {"name": "helper", "image": "helper", "memory": 64, "essential": False},
-    ]
     for _revision in range(7):
-        ecs.register_task_definition(family="migrate", containerDefinitions=containers)
+        boto3.client("ecs").register_task_definition(
+            family="migrate", containerDefinitions=CONTAINERS
+        )
 
     handler({"Records": [failed_task(**exits)]}, Context())
 
@@ -284,17 +292,81 @@ def test_all_containers_decide_when_ecs_does_not_know_the_definition(
     assert records(table)[0]["outcome"] == "failed"
 
 
+def test_nobody_is_told_before_ecs_has_said_which_container_decides(
+    table: Any, mailbox: Callable[[], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _revision in range(7):
+        boto3.client("ecs").register_task_definition(
+            family="migrate", containerDefinitions=CONTAINERS
+        )
+    succeeded = {"Records": [failed_task(job=0, helper=3)]}
+    (message,) = succeeded["Records"]
+    asked = []
+
+    def throttled(self: EcsTasks, definition: str) -> Any:
+        del self
+        asked.append(definition)
+        raise Throttled("DescribeTaskDefinition failed: ThrottlingException")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EcsTasks, "containers", throttled)
+        other = {**message, "messageId": "other"}
+        answer = handler({"Records": [message, other]}, Context())
+
+    assert failures(answer) == sorted([message["messageId"], "other"])
+    # What ECS has no time for once, it has no time for the next moment.
+    assert len(asked) == 1
+    assert len(records(table)) == 1
+    assert mailbox() == []
+
+    assert failures(handler(succeeded, Context())) == []
+    assert "outcome" not in records(table)[0]
+    assert mailbox() == []
+
+
+def test_people_hear_of_a_failed_task_when_the_table_is_too_busy_for_another(
+    table: Any, mailbox: Callable[[], list[dict[str, Any]]]
+) -> None:
+    seconds = 50.0
+    message = failed_task(job=3)
+    events = {
+        "kept": read_event(message["body"]),
+        "hot": read_event(message["body"].replace("8d3b1f6e", "77777777").replace("f9c2", "7777")),
+    }
+
+    class BusyTable(EventTable):
+        """It takes the first record, and all the time that it is given."""
+
+        def write(self, records: Iterable[EventRecord], *, time_left: Callable[[], float]) -> Any:
+            nonlocal seconds
+            first, *others = records
+            super().write([first], time_left=time_left)
+            seconds -= time_left()
+            return frozenset(map(key_of, others))
+
+    dynamodb = boto3.client("dynamodb")
+    alerts = TaskAlerts(dynamodb, TABLE, lambda: boto3.client("sns"), os.environ["ALERT_TOPIC_ARN"])
+    log = EventLog(
+        BusyTable(dynamodb, TABLE),
+        alerts,
+        lambda: EcsTasks(boto3.client("ecs")),
+        retention_days=3650,
+    )
+
+    back = log.keep(events, now=int(time.time()), time_left=lambda: seconds)
+
+    assert back == {"hot"}
+    assert len(records(table)) == 1
+    assert len(mailbox()) == 1
+
+
 def test_own_definition_is_asked_when_that_of_another_account_was_refused(table: Any) -> None:
     own = failed_task(job=0, helper=3)
     body = own["body"].replace("111122223333", "999922223333").replace("/migrate:", "/theirs:")
     theirs = own | {"messageId": "theirs", "body": body}
-    containers: list[Any] = [
-        {"name": "job", "image": "job", "memory": 64, "essential": True},
-        {"name": "helper", "image": "helper", "memory": 64, "essential": False},
-    ]
     for _revision in range(7):
         boto3.client("ecs").register_task_definition(
-            family="migrate", containerDefinitions=containers
+            family="migrate", containerDefinitions=CONTAINERS
         )
 
     handler({"Records": [theirs, own]}, Context())

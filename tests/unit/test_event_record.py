@@ -281,6 +281,20 @@ def test_essential_containers_decide_when_a_task_has_several(
     assert is_failure(detail, essential) is failed
 
 
+@pytest.mark.parametrize(("seconds", "failed"), [(1, True), (30, False)])
+def test_killed_container_is_to_blame_when_ecs_had_no_time_to_kill_it(
+    seconds: int,
+    failed: bool,  # noqa: FBT001 - a parameter of the table above
+) -> None:
+    # Somebody else killed it, for its memory perhaps, and then its sidecar took SIGTERM well.
+    detail = ended(app=137, sidecar=0) | {
+        "stoppingAt": "2026-11-21T03:12:00.5Z",
+        "executionStoppedAt": f"2026-11-21T03:12:{seconds:02}.5Z",
+    }
+
+    assert is_failure(detail, {"app", "sidecar"}) is failed
+
+
 @pytest.mark.parametrize("code", [137, 143, None])
 def test_container_is_to_blame_when_ecs_says_why_it_ended(code: int | None) -> None:
     detail = ended(job=code, sidecar=0)

@@ -60,6 +60,9 @@ _FAILING_STOP_CODES: Final = frozenset(
 # checks. Only the text of the reason tells them apart: "Task failed ELB health checks in (…)".
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html
 _UNHEALTHY: Final = "Task failed "
+_KILLED: Final = 137
+_SECONDS_UNTIL_KILLED: Final = 5
+"""Fewer than any `stopTimeout` that is in use; its default is 30."""
 
 
 class EventRecord(TypedDict):
@@ -312,7 +315,8 @@ def _was_to_blame(detail: Mapping[str, Any], essential: Collection[str] | None) 
     """Tell whether one of the containers is to blame that a task ended which ended by itself.
 
     When an essential container ends, ECS ends the others by a signal, and theirs is not the
-    blame: not as long as one ended well, and nothing (out of memory, for example) is said of them.
+    blame: not as long as one ended well, nothing (out of memory, for example) is said of them, and
+    the stop took as long as it takes until ECS kills.
     """
     deciding = [
         container
@@ -320,11 +324,22 @@ def _was_to_blame(detail: Mapping[str, Any], essential: Collection[str] | None) 
         if essential is None or str(container.get("name")) in essential
     ]
     codes = [_integer(container.get("exitCode")) for container in deciding]
-    excused = {None, *ENDED_BY_ECS} if 0 in codes else {None}
+    excused: set[int | None] = {None, *ENDED_BY_ECS} if 0 in codes else {None}
+    if _was_stopped_at_once(detail):
+        excused.discard(_KILLED)
     return any(
         code != 0 and (code not in excused or bool(container.get("reason")))
         for code, container in zip(codes, deciding, strict=True)
     )
+
+
+def _was_stopped_at_once(detail: Mapping[str, Any]) -> bool:
+    """Tell whether its containers had ended before ECS kills those that do not heed SIGTERM."""
+    began = utc_moment(str(detail.get("stoppingAt")))
+    ended = utc_moment(str(detail.get("executionStoppedAt")))
+    if not began or not ended:
+        return False
+    return (ended - began).total_seconds() < _SECONDS_UNTIL_KILLED
 
 
 def _packed(event: EcsEvent) -> tuple[bytes, list[str]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ecs_ops.aws.event_table import key_of
 from ecs_ops.aws.metrics import unmeasured
-from ecs_ops.errors import EcsOpsError
+from ecs_ops.errors import AwsFailure, NotFound, Transient
 from ecs_ops.event_record import containers_disagree, is_past_retention, record_of
 from ecs_ops.task_alert import by_place
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ecs_ops.aws.metrics import Put
     from ecs_ops.aws.task_alerts import TaskAlerts
     from ecs_ops.event_record import EcsEvent, EventRecord
+
+_SECONDS_FOR_ALERTS: Final = 15.0
+"""Left for them when the table is busy: one hot key must not keep people from hearing of others."""
 
 
 class EventLog:
@@ -57,26 +60,42 @@ class EventLog:
     ) -> frozenset[str]:
         """Record the events and tell of the failed tasks among them.
 
+        Those that ECS has to be asked about come last: while it hangs, the others are kept.
+
         Args:
             events: by the id of the message that brought it.
             now: epoch seconds.
             time_left: seconds that may still be spent.
 
         Returns:
-            Ids of the messages that are to come back, because their record is not written or
-            their alert not sent. The others are done for good.
+            Ids of the messages that are to come back, because their record is not written, their
+            alert not sent, or because ECS did not say which container decides. The others are
+            done for good.
 
         Raises:
             NotFound: the table is not there.
             AwsFailure: AWS refused all of it (no permission, for example).
         """
-        records = self._records(events, now)
-        unwritten = self._table.write(records.values(), time_left=time_left)
+        disputed = {
+            message: event for message, event in events.items() if containers_disagree(event.detail)
+        }
+        certain = {message: event for message, event in events.items() if message not in disputed}
+        back = self._keep(certain, now, time_left)
+        return back | self._keep(disputed, now, time_left) if disputed else back
+
+    def _keep(
+        self, events: Mapping[str, EcsEvent], now: int, time_left: Callable[[], float]
+    ) -> frozenset[str]:
+        records, doubtful = self._records(events, now, time_left)
+        unwritten = self._table.write(
+            records.values(), time_left=lambda: time_left() - _SECONDS_FOR_ALERTS
+        )
         untold = self._alerts.send(
             [
                 record
                 for message, record in records.items()
-                if key_of(record) not in unwritten
+                if message not in doubtful
+                and key_of(record) not in unwritten
                 # Nobody wants to be woken by a replay. And whether it was told is forgotten.
                 and not is_past_retention(
                     events[message], retention_days=self._retention_days, now=now
@@ -88,7 +107,8 @@ class EventLog:
         back = frozenset(
             message
             for message, record in records.items()
-            if key_of(record) in unwritten
+            if message in doubtful
+            or key_of(record) in unwritten
             or ("outcome" in record and record.get("taskArn") in untold)
         )
         self._count(record for message, record in records.items() if message not in back)
@@ -100,27 +120,39 @@ class EventLog:
         for (cluster, service), tasks in by_place(stopped).items():
             self._put({"TasksStopped": len(tasks)}, Cluster=cluster, Service=service)
 
-    def _records(self, events: Mapping[str, EcsEvent], now: int) -> dict[str, EventRecord]:
-        records = {}
+    def _records(
+        self, events: Mapping[str, EcsEvent], now: int, time_left: Callable[[], float]
+    ) -> tuple[dict[str, EventRecord], set[str]]:
+        """Return the records of the events that are kept, and the messages that are in doubt."""
+        records: dict[str, EventRecord] = {}
+        doubtful: set[str] = set()
         silent: set[str] = set()
         for message, event in events.items():
             essential = None
             definition = str(event.detail.get("taskDefinitionArn") or "")
             where = definition.partition(":task-definition/")[0]
-            if definition and where not in silent and containers_disagree(event.detail):
+            is_asked = definition and where not in silent and containers_disagree(event.detail)
+            if is_asked and (doubtful or time_left() <= 0):
+                # What ECS has no time for once, it has no time for the next moment.
+                doubtful.add(message)
+            elif is_asked:
                 try:
                     essential = self._essential_containers(definition)
-                except EcsOpsError:
+                except Transient:
+                    doubtful.add(message)
+                except AwsFailure:
                     # Then all containers decide. One call in vain is enough, for each account and
                     # Region: another's is refused always, and that says nothing of our own.
                     silent.add(where)
+                except NotFound:
+                    pass  # Then, too.
             record = record_of(
                 event, retention_days=self._retention_days, now=now, essential=essential
             )
             cluster = record.get("clusterArn")
             if not self._clusters or cluster is None or cluster in self._clusters:
                 records[message] = record
-        return records
+        return records, doubtful & records.keys()
 
     def _essential_containers(self, task_definition: str) -> frozenset[str]:
         """Ask once for each revision: it never changes."""
