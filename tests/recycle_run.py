@@ -14,8 +14,9 @@ from aws_durable_execution_sdk_python.exceptions import DurableExecutionsError
 
 from ecs_ops.aws.ended_execution import EndedExecution
 from ecs_ops.aws.recycle_rescue import rescue
-from ecs_ops.aws.service_recycle import CONTINUATION, Outside, recycle
+from ecs_ops.aws.service_recycle import Outside, continuation_of, recycle
 from ecs_ops.errors import EcsOpsError
+from ecs_ops.recycle import MOST_OPERATIONS
 from tests.fake_leases import FakeLeases
 from tests.inline_context import Death, InlineContext, Killed
 
@@ -80,6 +81,7 @@ class RecycleRun:
     """Whether a death is the end of the execution: an operator's stop, or a timeout."""
     name: str = "first"
     """Of the first execution."""
+    most_operations: int = MOST_OPERATIONS
 
     leases: CountedLeases = field(init=False)
     contexts: list[InlineContext] = field(default_factory=list, init=False)
@@ -115,6 +117,7 @@ class RecycleRun:
             go_on=self._start,
             tell=lambda report, _execution: self.told.append(report),
             clock=self.service.clock,
+            most_operations=self.most_operations,
         )
 
     def _start(self, name: str, given: Mapping[str, Any]) -> str:
@@ -135,7 +138,7 @@ class RecycleRun:
                     self.request,
                     cast("DurableContext", context),
                     self.outside,
-                    given.get(CONTINUATION),
+                    continuation_of(given, arn),
                 )
             except Killed:
                 if self.for_good:

@@ -26,7 +26,7 @@ from ecs_ops.aws.metrics import Metrics
 from ecs_ops.aws.recycle_lease import RecycleLease
 from ecs_ops.aws.recycle_reports import RecycleReports
 from ecs_ops.aws.recycle_rescue import rescue
-from ecs_ops.aws.service_recycle import CONTINUATION, Outside, recycle, without_continuation
+from ecs_ops.aws.service_recycle import Outside, continuation_of, recycle, without_continuation
 from ecs_ops.aws.sessions import clients_for
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.recycle import RecycleRequest
@@ -60,7 +60,9 @@ def handler(event: Any, context: DurableContext) -> Report | Rescue | None:
     _settings, reports, metrics = _wiring()
     if not isinstance(event, dict):
         raise InvalidRequest("input", "must be an object")
-    correlate(_run_of(event, context))
+    execution = context.execution_context.durable_execution_arn
+    handed_over = continuation_of(event, execution)
+    correlate(handed_over["run"] if handed_over else ended_arn(event) or execution)
     if is_status_change(event):
         find = partial(EndedExecutions(client("lambda")).read, event)
         outside_of = partial(_outside, event, context)
@@ -74,7 +76,7 @@ def handler(event: Any, context: DurableContext) -> Report | Rescue | None:
             count=partial(count, event, metrics.put),
         )
     request = RecycleRequest.parse(without_continuation(event))
-    return recycle(request, context, _outside(event, context, request), event.get(CONTINUATION))
+    return recycle(request, context, _outside(event, context, request), handed_over)
 
 
 def _outside(event: Mapping[str, Any], context: DurableContext, request: RecycleRequest) -> Outside:
@@ -98,10 +100,3 @@ def _outside(event: Mapping[str, Any], context: DurableContext, request: Recycle
         tell=reports.tell,
         put=metrics.put,
     )
-
-
-def _run_of(event: Mapping[str, Any], context: DurableContext) -> str:
-    """Return the ARN of the execution with which the recycle began, or that has ended."""
-    handed_over = event.get(CONTINUATION)
-    run = handed_over.get("run") if isinstance(handed_over, dict) else ""
-    return str(run or ended_arn(event) or context.execution_context.durable_execution_arn)

@@ -253,7 +253,13 @@ def test_handler_does_nothing_when_an_execution_ended_with_a_result() -> None:
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(
     ("event", "field"),
-    [({}, "cluster_name"), (EVENT | {"wait_tme": 3}, "wait_tme"), ([], "input")],
+    [
+        ({}, "cluster_name"),
+        (EVENT | {"wait_tme": 3}, "wait_tme"),
+        ([], "input"),
+        (EVENT | {"continuation": {"run": "mine"}}, "continuation"),
+        (EVENT | {"continuation": []}, "continuation"),
+    ],
 )
 def test_handler_names_the_field_when_the_input_is_wrong(event: object, field: str) -> None:
     result = run_handler(handler, event)

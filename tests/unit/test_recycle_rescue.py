@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ecs_ops.aws.recycle_rescue import Rescue
 
 RUN = "arn:aws:lambda:us-west-2:111122223333:function:recycle:1/durable-execution/first/0a16"
+FURTHER = f"{RUN.removesuffix('first/0a16')}{sha256(RUN.encode()).hexdigest()[:32]}-2/31bd"
 EVENT = {"cluster_name": "shop", "service_name": "web", "role_arn": "arn:role"}
 REFUSED = InvalidRequest("role_arn", "arn:role is not among those that are allowed")
 INVALID, STEP = "ecs_ops.errors.InvalidRequest", "aws_durable_execution_sdk_python.exceptions."
@@ -99,7 +101,7 @@ def test_operator_is_told_when_a_refusal_keeps_what_had_begun_from_being_put_bac
     rescued = Rescued(refusals=10_000)
 
     with pytest.raises(GaveUp, match="is not among"):
-        rescued.go(EndedExecution(RUN, status, EVENT | given, error, kind))
+        rescued.go(EndedExecution(FURTHER if given else RUN, status, EVENT | given, error, kind))
 
     ((_, problem),) = rescued.told
     assert problem == str(REFUSED)
@@ -114,3 +116,15 @@ def test_service_is_put_back_when_the_request_is_refused_at_first() -> None:
     assert done["put_back"]
     assert rescued.service.desired_count == 3
     assert rescued.leases.items == {}
+
+
+def test_recycle_of_another_is_left_alone_when_somebody_makes_up_a_continuation() -> None:
+    rescued = Rescued()
+    made_up = {CONTINUATION: {"run": RUN, "number": 2}}
+
+    assert (
+        rescued.go(EndedExecution(f"{RUN[:-10]}other/77f0", "FAILED", EVENT | made_up, "")) is None
+    )
+
+    assert rescued.service.desired_count == 4
+    assert rescued.leases.items

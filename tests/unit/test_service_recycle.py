@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import random
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ecs_ops.aws.service_recycle import _term
+from ecs_ops.aws.service_recycle import CONTINUATION, _term, continuation_of
+from ecs_ops.aws.service_recycle import recycle as recycle_service
 from ecs_ops.errors import AwsFailure, InvalidRequest, Transient
 from ecs_ops.recycle import RecycleRequest, Report, task_id
 from tests.ecs_simulator import EcsSimulator, Fate, Fault, TargetGroup
-from tests.inline_context import Death, Killed
+from tests.inline_context import Death, InlineContext, Killed
 from tests.recycle_run import RecycleRun
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aws_durable_execution_sdk_python import DurableContext
+
     from ecs_ops.recycle import Bounds
 
 WITHOUT_ANSWER = "AccessDeniedException"
@@ -620,3 +626,97 @@ def test_service_is_put_back_when_its_credentials_are_refused_for_a_while() -> N
     assert recycle(service)["outcome"] == "succeeded"
     assert refused[0] > 3
     assert_as_before(service)
+
+
+# Further executions.
+
+
+@dataclass
+class Endless(RecycleRun):
+    """A recycle whose executions hand over the same tasks again and again: a defect."""
+
+    def _start(self, name: str, given: Mapping[str, Any]) -> str:
+        given[CONTINUATION]["plan"]["tasks"] = ["long", "gone", "tasks"]
+        given[CONTINUATION]["done"].update(recycled=[], skipped=[])
+        return super()._start(name, given)
+
+
+def test_each_execution_goes_on_when_there_are_more_than_lambda_lets_a_function_call_itself() -> (
+    None
+):
+    service = EcsSimulator(desired_count=20)
+    run = start(service)
+    run.most_operations = 10
+
+    report = run.go()
+
+    assert report
+    assert report["recycled"] == service.old
+    assert len(run.contexts) > 17
+    assert service.lowest() == 20
+    assert_as_before(service, 20)
+
+
+def test_service_is_put_back_when_the_executions_come_to_no_end() -> None:
+    service = EcsSimulator(desired_count=3)
+    run = Endless(service, RecycleRequest("shop", "web", wait_time=0), most_operations=0)
+
+    report = run.go()
+
+    assert report
+    assert report["problem"] == "3 executions did not get to the end"
+    assert len(run.contexts) == 3
+    assert run.leases.items == {}
+    assert_as_before(service)
+
+
+def handed_over() -> tuple[str, dict[str, Any]]:
+    """Return the ARN of a second execution, and what it is given."""
+    given: list[dict[str, Any]] = []
+    run = start(EcsSimulator(desired_count=2))
+    run.most_operations = 10
+
+    def go_on(name: str, further: Mapping[str, Any]) -> str:
+        given.append(dict(further))
+        return name
+
+    outside = replace(run.outside, go_on=go_on)
+    context = cast("DurableContext", InlineContext(run.service.pass_time))
+    name = recycle_service(run.request, context, outside)["next_execution"]
+    return f"arn:aws:lambda:…:function:recycle:1/durable-execution/{name}/31bd", given[0]
+
+
+def test_continuation_is_taken_when_an_execution_has_handed_it_over() -> None:
+    execution, given = handed_over()
+
+    assert continuation_of(given, execution) == given[CONTINUATION]
+    assert continuation_of({}, execution) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": 1},
+        {"run": "arn:another"},
+        {"number": 1},
+        {"number": 3},
+        {"number": "2"},
+        {"service_arn": None},
+        {"plan": {}},
+        {"done": []},
+        {"more": 1},
+    ],
+)
+def test_continuation_is_refused_when_it_was_made_up(change: dict[str, Any]) -> None:
+    execution, given = handed_over()
+
+    with pytest.raises(InvalidRequest, match=r"^continuation: "):
+        continuation_of({CONTINUATION: given[CONTINUATION] | change}, execution)
+
+
+@pytest.mark.parametrize("continuation", [None, [], "text", {}, {"run": "a", "number": 2}])
+def test_continuation_is_refused_when_it_is_none(continuation: object) -> None:
+    execution, _ = handed_over()
+
+    with pytest.raises(InvalidRequest, match=r"^continuation: is not for people"):
+        continuation_of({CONTINUATION: continuation}, execution)

@@ -18,6 +18,7 @@ from ecs_ops.aws.service_recycle import (
     CONTINUATION,
     MENDABLE,
     PASSING,
+    place_in_run,
     put_back,
     without_continuation,
 )
@@ -144,12 +145,13 @@ def _found(ended: EndedExecution | None) -> _Found | None:
     given = without_continuation(ended.input)
     try:
         request = RecycleRequest.parse(given)
+        run, _ = place_in_run(ended.input, ended.arn)
     except InvalidRequest:
+        # Refused, for the same reason: it never began.
         return None
     return {
         "request": given,
-        # A run is named by its first execution.
-        "run": str((ended.input.get(CONTINUATION) or {}).get("run") or ended.arn),
+        "run": run,
         "refused": _refusal(ended),
         "rescue": {
             "execution": ended.arn,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from aws_durable_execution_sdk_python.config import Duration
 from aws_durable_execution_sdk_python.exceptions import StepError, UnrecoverableError
@@ -23,6 +23,8 @@ from ecs_ops.errors import AwsFailure, Conflict, InvalidRequest, NotFound, Trans
 from ecs_ops.recycle import (
     LOOKS_IN_A_ROW,
     MOST_OPERATIONS,
+    Done,
+    Plan,
     Progress,
     RecycleHalted,
     check,
@@ -42,9 +44,7 @@ if TYPE_CHECKING:
     from ecs_ops.recycle import (
         Bounds,
         Changes,
-        Done,
         Look,
-        Plan,
         RecycleRequest,
         Report,
         Services,
@@ -90,6 +90,7 @@ class Outside:
     """Epoch seconds; read inside operations only."""
     put: Put = unmeasured
     """Writes metrics; inside operations only."""
+    most_operations: int = MOST_OPERATIONS
 
 
 class Continuation(TypedDict):
@@ -160,9 +161,9 @@ def recycle(
         if run.progress.queue:
             run.strengthen()
         while run.progress.queue:
-            if run.operations > MOST_OPERATIONS:
-                return run.hand_over()
             run.replace_batch()
+            if run.progress.queue and run.operations > outside.most_operations:
+                return run.hand_over()
     except UnrecoverableError:
         # The SDK's own: it ends this invocation, and a later one takes up the thread.
         raise
@@ -173,6 +174,45 @@ def recycle(
         if run.progress.done["failed"]:
             run.recover()
     return run.finish(problem)
+
+
+def place_in_run(event: Mapping[str, Any], execution: str) -> tuple[str, int]:
+    """Return the run an execution belongs to, named by its first one, and which one it is.
+
+    Args:
+        event: the execution's input.
+        execution: its ARN.
+
+    Raises:
+        InvalidRequest: it was not an execution before it that handed over to it.
+    """
+    if CONTINUATION not in event:
+        return execution, 1
+    match event[CONTINUATION]:
+        case {"run": str(run), "number": int(number)} if number > 1 and _name_in(
+            execution
+        ) == _further_name(run, number):
+            return run, number
+    raise InvalidRequest(CONTINUATION, "is not for people: one execution hands it to the next")
+
+
+def continuation_of(event: Mapping[str, Any], execution: str) -> Continuation | None:
+    """Return what the execution before this one handed over; None when this is the first.
+
+    Raises:
+        InvalidRequest: it was made up, or is of a version that wrote down something else.
+    """
+    place_in_run(event, execution)
+    match event.get(CONTINUATION):
+        case None:
+            return None
+        case {"service_arn": str(), "plan": dict(plan), "done": dict(done), **others} if (
+            others.keys() == {"run", "number"}
+            and plan.keys() == Plan.__required_keys__
+            and done.keys() == Done.__required_keys__
+        ):
+            return cast("Continuation", event[CONTINUATION])
+    raise InvalidRequest(CONTINUATION, "is not as this version of the function writes it")
 
 
 def without_continuation(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,6 +249,16 @@ def put_back(service: Services, changes: Changes) -> int | None:
         # An attempt was cut off between the two, and Auto Scaling has cut the surge since.
         count = service.change_desired_count(count, before["desired_count"])
     return count
+
+
+def _further_name(run: str, number: int) -> str:
+    """Return the name of an execution of a run: twice the same name is one execution."""
+    return f"{hashlib.sha256(run.encode()).hexdigest()[:32]}-{number}"
+
+
+def _name_in(execution: str) -> str:
+    # arn:…:function:<function>:<version>/durable-execution/<name>/<id>
+    return execution.partition("/durable-execution/")[2].partition("/")[0]
 
 
 def _begin(
@@ -315,6 +365,7 @@ class _Recycle:
         self._execution = execution
         self._batch = 0
         self._quickest = 0.0
+        self._most_executions = len(self.progress.known)
         self._total = len(self.progress.plan["tasks"]) + len(self.progress.done["recycled"])
 
     def strengthen(self, expected: Bounds | None = None) -> None:
@@ -370,16 +421,21 @@ class _Recycle:
             )
 
     def hand_over(self) -> Report:
-        """Have a further execution go on, and tell which."""
+        """Have a further execution go on, and tell which.
+
+        Raises:
+            RecycleHalted: there have been as many executions as tasks, and each takes one in hand.
+        """
         number = self._continuation["number"] + 1
+        if number > self._most_executions:
+            raise RecycleHalted(f"{number - 1} executions did not get to the end")
         further: Continuation = {
             **self._continuation,
             "number": number,
             "plan": {**self.progress.plan, "tasks": self.progress.queue},
             "done": self.progress.done,
         }
-        # Twice the same name is one execution.
-        name = f"{hashlib.sha256(further['run'].encode()).hexdigest()[:32]}-{number}"
+        name = _further_name(further["run"], number)
         execution = self._step(
             "continue", lambda: self._outside.go_on(name, {CONTINUATION: further})
         )
