@@ -145,6 +145,7 @@ def test_attributes_are_names_when_events_hold_arns() -> None:
     attributes = alert_of([task()]).attributes
 
     assert {name: value["StringValue"] for name, value in attributes.items()} == {
+        "account": "111122223333",
         "cluster": "shop",
         "service": "front",
         "family": "web",
@@ -164,7 +165,10 @@ def test_a_person_can_act_when_one_task_failed() -> None:
     )
     assert alert.body.splitlines() == [
         "web:41 task 0000000a… stopped: container app exited 137",
-        "Where: cluster shop, service front, eu-west-1a, launch type FARGATE, capacity provider x",
+        (
+            "Where: cluster shop, service front, account 111122223333, eu-west-1a, "
+            "launch type FARGATE, capacity provider x"
+        ),
         "When: stopped 2026-01-01T02:11:08.220Z, started 2026-01-01T01:00:00.103Z",
         (
             "Why: EssentialContainerExited: a container that the task cannot do without ended: "

@@ -74,7 +74,7 @@ class Alert:
     body: str
     """Plain text for a person."""
     attributes: dict[str, MessageAttribute]
-    """Of `cluster`, `service`, `family` and `stopCode` those that are known; names, not ARNs."""
+    """Of `account`, `cluster`, `service`, `family` and `stopCode` those that are known; names."""
 
 
 def failures(records: Iterable[EventRecord]) -> list[list[EventRecord]]:
@@ -129,6 +129,7 @@ def alert_of(
         attributes={
             name: _attribute(values)
             for name, values in {
+                "account": _distinct(_account(task) for task in tasks),
                 "cluster": _distinct(_name(task.get("clusterArn", "")) for task in tasks),
                 "service": _distinct(task.get("serviceName", "") for task in tasks),
                 "family": _distinct(task.get("family", "") for task in tasks),
@@ -188,6 +189,7 @@ def _paragraph(task: EventRecord) -> str:
     where = (
         ("cluster ", _name(task.get("clusterArn", ""))),
         ("service ", task.get("serviceName", "")),
+        ("account ", _account(task)),
         ("", task.get("availabilityZone", "")),
         ("launch type ", task.get("launchType", "")),
         ("capacity provider ", task.get("capacityProviderName", "")),
@@ -241,6 +243,11 @@ def _exit(container: str, code: int) -> str:
 def _definition(task: EventRecord) -> str:
     """Return `web:41`."""
     return _name(task.get("taskDefinitionArn", "")) or "unknown task definition"
+
+
+def _account(task: EventRecord) -> str:
+    """Return the account that it ran in: one log may be that of many."""
+    return "".join(task.get("taskArn", "").split(":")[4:5])
 
 
 def _name(arn: str) -> str:
