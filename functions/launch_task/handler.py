@@ -85,7 +85,7 @@ def routes(
 
     def failed(error: Exception) -> Response[str]:
         reference = app.lambda_context.aws_request_id
-        reply = problem_of(error, reference)
+        reply = problem_of(error, reference, auth)
         status = str(int(reply.status))
         if reply.status.is_server_error:
             put({"RequestsFailed": 1}, Status=status)

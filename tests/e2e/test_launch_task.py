@@ -787,6 +787,7 @@ def test_nothing_starts_when_the_signature_is_of_another_key_time_or_request(
 
     unsigned = anybody("POST", "/", {})
     assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "HMAC-SHA256"
     assert answer.data == unsigned.data
     assert started() == set()
 

@@ -110,7 +110,7 @@ class TestBody:
 def test_problem_has_the_shape_of_rfc_9457_whatever_went_wrong(
     error: Exception, status: int
 ) -> None:
-    reply = problem_of(error, "ref-1")
+    reply = problem_of(error, "ref-1", "TOKEN")
 
     told = content(reply)
     assert reply.status == told["status"] == status
@@ -124,18 +124,29 @@ def test_problem_has_the_shape_of_rfc_9457_whatever_went_wrong(
     assert ("WWW-Authenticate" in reply.headers) is (status == 401)
 
 
+@pytest.mark.parametrize(
+    ("auth", "challenge"),
+    [("AWS_IAM", "AWS4-HMAC-SHA256"), ("TOKEN", "Bearer"), ("HMAC", "HMAC-SHA256")],
+)
+def test_nobody_is_told_to_bring_what_is_of_no_use_here(auth: str, challenge: str) -> None:
+    reply = problem_of(Unauthorized(), "ref-1", auth)
+
+    assert reply.headers["WWW-Authenticate"] == challenge
+
+
 def test_field_is_named_when_the_caller_can_mend_it() -> None:
-    told = content(problem_of(InvalidRequest("MODE", "is wrong"), "ref-1"))
+    told = content(problem_of(InvalidRequest("MODE", "is wrong"), "ref-1", "TOKEN"))
 
     assert (told["field"], told["detail"]) == ("MODE", "is wrong")
 
 
 def test_answer_stays_small_when_the_name_of_a_field_is_not() -> None:
-    assert len(problem_of(InvalidRequest("X" * BODY_LIMIT, "is wrong"), "r").body) < 1000
+    assert len(problem_of(InvalidRequest("X" * BODY_LIMIT, "is wrong"), "r", "TOKEN").body) < 1000
 
 
 def test_only_a_reference_is_told_when_the_caller_cannot_mend_it() -> None:
-    reply = problem_of(AwsFailure("RunTask", "AccessDenied", "arn:aws:iam::1:role/x"), "ref-1")
+    refused = AwsFailure("RunTask", "AccessDenied", "arn:aws:iam::1:role/x")
+    reply = problem_of(refused, "ref-1", "TOKEN")
 
     assert content(reply)["reference"] == "ref-1"
     assert "arn:aws" not in reply.body

@@ -182,6 +182,7 @@ def methods_at(path: str, document: str) -> str:
 
 _METHODS = {"delete", "get", "post"}
 _SCHEMES = {"AWS_IAM": "iam", "TOKEN": "token", "HMAC": "hmac"}
+_CHALLENGES = {"AWS_IAM": "AWS4-HMAC-SHA256", "TOKEN": "Bearer", "HMAC": "HMAC-SHA256"}
 
 
 def problem(
@@ -199,11 +200,16 @@ def problem(
     return Reply(status, "application/problem+json", json.dumps(document), kept)
 
 
-def problem_of(error: Exception, reference: str) -> Reply:
+def problem_of(error: Exception, reference: str, auth: str) -> Reply:
     """Return the answer to a request that raised `error`.
 
     Only what the caller can mend is told in detail. For the rest they get `reference`, by which
     the operator finds the error in the log.
+
+    Args:
+        error: whatever it is.
+        reference: of the request.
+        auth: `AWS_IAM`, `TOKEN` or `HMAC`: what a 401 asks for.
     """
     match error:
         case InvalidRequest(field=name):
@@ -215,7 +221,7 @@ def problem_of(error: Exception, reference: str) -> Reply:
             return problem(status, error.problem, field=name[:_FIELD_LIMIT])
         case Unauthorized():
             detail = "Sign the request as somebody who may call."
-            return problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
+            return problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": _CHALLENGES[auth]})
         case NotThere():
             return problem(HTTPStatus.NOT_FOUND, str(error), field="id")
         case Conflict():
