@@ -516,6 +516,19 @@ class TestList:
         assert ids(page(of, "status=failed")) == [4]
         assert ids(page(of, "status=STOPPING&profile=default")) == [3]
 
+    def test_later_pages_are_as_they_were_when_runs_are_launched_meanwhile(self) -> None:
+        tasks = KnownTasks(launched(2), launched(4))
+        of = dataclasses.replace(
+            launcher(tasks, FakeLog(launched(1), launched(3))),
+            clock=iter(range(0, 900, 9)).__next__,
+        )
+
+        first = page(of, "limit=2")
+        tasks.know(launched(5))
+        assert ids(first) == [4, 3]
+        assert ids(page(of, f"limit=2&after={first['next']}")) == [2, 1]
+        assert ids(page(of, "limit=2")) == [5, 4]
+
     def test_list_goes_on_when_a_page_holds_nothing_that_was_asked_for(self) -> None:
         old = [launched(n, "STOPPED", exit_code=0) for n in range(2, 40)]
         of = launcher(KnownTasks(), FakeLog(launched(1, "STOPPED", exit_code=1), *old))
