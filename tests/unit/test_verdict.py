@@ -10,6 +10,7 @@ from ecs_ops.verdict import (
     Sighting,
     TaskState,
     exit_code_meaning,
+    has_ended,
     has_vanished,
     is_over,
     judge,
@@ -63,6 +64,22 @@ def test_task_failed_when_its_container_exited_with_anything_else(code: int) -> 
     assert not verdict.succeeded
     assert verdict.exit_code == code
     assert verdict.sentence.startswith(f"Task failed: container app exited with {code}")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ended"),
+    [
+        ("STOPPED", None, True),
+        ("DEPROVISIONING", 0, True),
+        ("STOPPING", 3, True),
+        ("DEACTIVATING", None, False),
+        ("RUNNING", 0, False),
+    ],
+)
+def test_task_has_ended_when_it_is_stopping_and_its_containers_have(
+    *, status: str, code: int | None, ended: bool
+) -> None:
+    assert has_ended(stopped(exit_code=code, lastStatus=status), ["app", "logs"]) is ended
 
 
 def test_task_succeeded_when_the_code_is_one_of_the_success_codes() -> None:

@@ -115,13 +115,24 @@ def has_vanished(sighting: Sighting) -> bool:
     return sighting["missed"] >= _MISSES_THAT_PROVE
 
 
+def has_ended(task: TaskState, containers: Collection[str]) -> bool:
+    """Say whether the task can be judged: it has stopped, or is stopping and these have ended.
+
+    What ECS still has to do then, such as taking back the network interface, can take minutes.
+    """
+    return task["lastStatus"] == "STOPPED" or (
+        task["lastStatus"] in STOPPING_STATES
+        and all("exitCode" in _state_of(task, name) for name in containers)
+    )
+
+
 def judge(
     task: TaskState, containers: Sequence[str], success_codes: Collection[int] = (0,)
 ) -> Verdict:
-    """Judge a stopped task by the exit codes of some of its containers.
+    """Judge a task that has ended by the exit codes of some of its containers.
 
     Args:
-        task: its `lastStatus` is STOPPED.
+        task: see `has_ended`.
         containers: names of those that decide; every one must have succeeded.
         success_codes: exit codes that mean success.
 
