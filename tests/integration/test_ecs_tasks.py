@@ -10,7 +10,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from ecs_ops.aws.ecs_tasks import EcsTasks, NotPlaced
+from ecs_ops.aws.ecs_tasks import EcsTasks, NotPlaced, RoleNotAssumed
 from ecs_ops.aws.task_run import Tasks
 from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
 from ecs_ops.task_request import Network, TaskRequest, client_token, run_task_arguments
@@ -297,6 +297,25 @@ def test_it_is_not_worth_another_try_when_a_person_has_to_mend_it(
         ecs.tasks.run(arguments())
 
     assert failed.value.code == failure["reason"]
+
+
+def test_it_is_worth_another_try_when_the_cluster_has_no_instance_yet(ecs: StubbedEcs) -> None:
+    told = "No Container Instances were found in your cluster."
+    ecs.stub.add_client_error("run_task", "InvalidParameterException", told, http_status_code=400)
+
+    with pytest.raises(NotPlaced, match=told):
+        ecs.tasks.run(arguments())
+
+
+def test_role_is_to_blame_when_ecs_may_not_assume_it(ecs: StubbedEcs) -> None:
+    told = "ECS was unable to assume the role 'arn:aws:iam::1:role/x' that was provided"
+    ecs.stub.add_client_error("run_task", "ClientException", told, http_status_code=400)
+
+    with pytest.raises(RoleNotAssumed) as refused:
+        ecs.tasks.run(arguments())
+
+    assert str(refused.value) == f"RunTask failed: ClientException: {told}"
+    assert refused.value.code == "ClientException"
 
 
 def test_all_running_tasks_are_found_when_ecs_lists_them_in_pages(ecs: StubbedEcs) -> None:

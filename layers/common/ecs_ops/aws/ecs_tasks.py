@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/api_failures_messages.html
 _FOR_WANT_OF = ("agent", "capacity is unavailable", "limit", "resource:", "throttl", "try again")
 
+# The same of what RunTask refuses, which tells it by its text only: an Auto Scaling group that is
+# empty at the moment, and a role that was made a moment ago.
+_NO_INSTANCES = "no container instances were found"
+_ROLE_NOT_ASSUMED = "unable to assume the role"
+
 _DESCRIBED_AT_ONCE = 100
 _STOP_REASON_LIMIT = 255
 # ListTasks lists one of the two, and RUNNING when it is not told which.
@@ -39,6 +44,14 @@ _DESIRED_STATUSES: Final = ("RUNNING", "STOPPED")
 
 class NotPlaced(Transient):
     """ECS took the call and placed nothing, for want of capacity: there certainly is no task."""
+
+
+class RoleNotAssumed(AwsFailure):
+    """ECS may not assume a role of the task: it is wrong, or was made a moment ago.
+
+    IAM is eventually consistent. There certainly is no task.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot.html
+    """
 
 
 class EcsTasks:
@@ -51,12 +64,22 @@ class EcsTasks:
         """Start one task and return it; or, for a client token that was used, the task of then.
 
         Raises:
-            NotPlaced: ECS answered 200 with `failures[]` and no task, but may place one later.
-            AwsFailure: also when it did so for a reason that no retry mends.
+            NotPlaced: ECS placed no task, but may place one later.
+            RoleNotAssumed: the same call may succeed in a minute, or never.
+            AwsFailure: also when ECS placed none for a reason that no retry mends.
             Conflict: the client token belongs to a task with other arguments.
         """
-        with aws_errors("RunTask"):
-            answer = self._ecs.run_task(**arguments)
+        try:
+            with aws_errors("RunTask"):
+                answer = self._ecs.run_task(**arguments)
+        except AwsFailure as error:
+            told = str(error)
+            if _NO_INSTANCES in told.lower():
+                raise NotPlaced(told) from error
+            if _ROLE_NOT_ASSUMED in told.lower():
+                why = told.removeprefix(f"{error.operation} failed: {error.code}: ")
+                raise RoleNotAssumed(error.operation, error.code, why) from error
+            raise
         if not answer["tasks"]:
             raise _no_task(answer["failures"])
         task = answer["tasks"][0]
