@@ -67,6 +67,10 @@ class _Around:
         del stack_id
         return "CREATE_IN_PROGRESS"
 
+    def statuses_above(self, stack_id: str) -> list[str]:
+        del stack_id
+        return []
+
     def last_lines(self, group: str, stream: str, region: str = "", limit: int = 10) -> list[str]:
         del group, stream, region, limit
         return []

@@ -247,6 +247,18 @@ class TestStacks:
 
             assert stacks.stack_status("arn") == "ROLLBACK_IN_PROGRESS"
 
+    def test_statuses_above_are_read_when_the_stack_is_nested(self) -> None:
+        with stubbed() as (stub, stacks):
+            for name, status, above in [
+                ("leaf", "DELETE_IN_PROGRESS", {"ParentId": "branch", "RootId": "root"}),
+                ("branch", "DELETE_IN_PROGRESS", {"ParentId": "root", "RootId": "root"}),
+                ("root", "ROLLBACK_IN_PROGRESS", {}),
+            ]:
+                stack = {"StackName": name, "CreationTime": 0, "StackStatus": status, **above}
+                stub.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": name})
+
+            assert stacks.statuses_above("leaf") == ["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"]
+
     @pytest.mark.parametrize(
         ("code", "error"),
         [("ValidationError", NotFound), ("Throttling", Transient), ("AccessDenied", AwsFailure)],

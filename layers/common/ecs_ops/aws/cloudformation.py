@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from aws_durable_execution_sdk_python.types import LambdaContext
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
 
     from ecs_ops.custom_resource import Answer
 
@@ -106,6 +107,22 @@ class Stacks:
         Raises:
             NotFound: there is no such stack.
         """
+        return self._describe(stack_id)["StackStatus"]
+
+    def statuses_above(self, stack_id: str) -> list[str]:
+        """Return the StackStatus of each stack that a nested one is part of, the nearest first.
+
+        Raises:
+            NotFound: one of them is not there.
+        """
+        found: list[str] = []
+        stack = self._describe(stack_id)
+        while parent := stack.get("ParentId"):
+            stack = self._describe(parent)
+            found.append(stack["StackStatus"])
+        return found
+
+    def _describe(self, stack_id: str) -> StackTypeDef:
         try:
             with aws_errors("DescribeStacks"):
                 answer = self._cloudformation.describe_stacks(StackName=stack_id)
@@ -116,7 +133,7 @@ class Stacks:
             raise
         if not answer["Stacks"]:
             raise NotFound(f"there is no stack {stack_id}")
-        return answer["Stacks"][0]["StackStatus"]
+        return answer["Stacks"][0]
 
 
 def response_body(response: Mapping[str, Any]) -> bytes:
