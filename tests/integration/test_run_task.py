@@ -3,9 +3,10 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import boto3
@@ -17,18 +18,18 @@ from moto import mock_aws
 
 from ecs_ops.aws.clients import client
 from ecs_ops.aws.cloudformation import CloudFormation
-from ecs_ops.aws.ecs_tasks import NotPlaced
+from ecs_ops.aws.ecs_tasks import NotPlaced, RoleNotAssumed
 from ecs_ops.aws.metrics import Metrics, Put, unmeasured
 from ecs_ops.aws.task_rescue import rescue
 from ecs_ops.aws.task_run import Outside, respond
-from ecs_ops.custom_resource import Answer
+from ecs_ops.custom_resource import Answer, CustomResourceRequest
 from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
 from ecs_ops.task_request import ContainerDefinition
 from functions.run_task import handler as run_task
 from tests.answer_server import SECRET, AnswerServer
 from tests.durable_runner import run_durably, run_handler
 from tests.fake_ecs_tasks import FakeTasks
-from tests.inline_context import InlineContext
+from tests.inline_context import InlineContext, Killed
 
 EVENTS = Path(__file__).parents[2] / "events/run_task"
 
@@ -48,9 +49,10 @@ class Clock:
 class Stacks:
     """Where the status of a stack is read."""
 
-    def __init__(self, *answers: str | Exception) -> None:
+    def __init__(self, *answers: str | Exception, above: Sequence[str] = ()) -> None:
         self.asked: list[str] = []
         self._answers = list(answers or ["UPDATE_IN_PROGRESS"])
+        self._above = list(above)
 
     def stack_status(self, stack_id: str) -> str:
         self.asked.append(stack_id)
@@ -58,6 +60,10 @@ class Stacks:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def statuses_above(self, stack_id: str) -> list[str]:
+        del stack_id
+        return self._above
 
 
 class Logs:
@@ -95,9 +101,10 @@ def run(
     put: Put = unmeasured,
 ) -> dict[str, Any]:
     """Run the flow to its end; return its result."""
+    status = "DELETE_IN_PROGRESS" if sent["RequestType"] == "Delete" else "UPDATE_IN_PROGRESS"
     outside = Outside(
         tasks=tasks,
-        stacks=stacks or Stacks(),
+        stacks=stacks or Stacks(status),
         logs=logs or Logs(),
         answers=CloudFormation(),
         clock=clock or Clock(),
@@ -181,7 +188,7 @@ def test_task_is_asked_for_as_the_resource_says(
 
     (sent,) = tasks.calls
     assert re.fullmatch(r"[0-9a-f]{64}", sent["clientToken"])
-    assert re.fullmatch(r"run_task/shop/Migration/[0-9a-f]{16}", sent["startedBy"])
+    assert re.fullmatch(r"run_task/shop/Migration/[0-9a-f]{16}/wait", sent["startedBy"])
     assert sent["cluster"] == "shop"
     assert sent["overrides"]["containerOverrides"] == [
         {
@@ -371,6 +378,128 @@ def test_stack_fails_with_the_reason_when_ecs_never_has_room(
     assert clock.now - began < 1800 + 200
 
 
+NO_ROOM = NotPlaced("RunTask placed no task: RESOURCE:MEMORY")
+
+
+@pytest.mark.parametrize(
+    ("case", "properties", "then", "now"),
+    [
+        ("create", {}, "CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"),
+        ("create", {}, "CREATE_IN_PROGRESS", "DELETE_IN_PROGRESS"),
+        ("update", {}, "UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS"),
+        ("update", {}, "UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"),
+        # That is for the rollback's own request, which comes with the old properties.
+        (
+            "update",
+            {"RunOnRollback": "true"},
+            "UPDATE_IN_PROGRESS",
+            "UPDATE_ROLLBACK_IN_PROGRESS",
+        ),
+        ("delete", {"RunOn": ["Delete"]}, "DELETE_IN_PROGRESS", "DELETE_FAILED"),
+    ],
+)
+def test_nothing_starts_when_the_stack_is_cancelled_while_there_is_no_room(
+    cloudformation: AnswerServer,
+    tasks: FakeTasks,
+    *,
+    case: str,
+    properties: dict[str, Any],
+    then: str,
+    now: str,
+) -> None:
+    tasks.refusals = [NO_ROOM] * 2
+
+    run(event(cloudformation, case, properties), tasks, stacks=Stacks(then, then, now))
+
+    answer = only(cloudformation)
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"] == (
+        f"Nothing was run: the stack is {now} by now, and waits for this request no longer"
+    )
+    assert tasks.started == 0
+    assert tasks.stops == []
+
+
+def test_nothing_starts_when_the_stack_is_cancelled_before_the_first_try(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    stacks = Stacks("UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS")
+
+    run(event(cloudformation, "update"), tasks, Clock(tick=31), stacks=stacks)
+
+    assert "UPDATE_ROLLBACK_IN_PROGRESS" in only(cloudformation)["Reason"]
+    assert tasks.calls == []
+
+
+def test_status_is_read_once_when_the_task_starts_at_once(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    stacks = Stacks("UPDATE_IN_PROGRESS", AssertionError("nobody asks"))
+
+    run(event(cloudformation, "update"), tasks, stacks=stacks)
+
+    assert only(cloudformation)["Status"] == "SUCCESS"
+
+
+def test_task_starts_later_when_the_status_cannot_be_read_for_a_while(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.refusals = [NO_ROOM]
+    throttled = [Transient("DescribeStacks failed: Throttling: slow down")] * 2
+    stacks = Stacks("UPDATE_IN_PROGRESS", *throttled, "UPDATE_IN_PROGRESS")
+
+    run(event(cloudformation, "update"), tasks, stacks=stacks)
+
+    assert only(cloudformation)["Status"] == "SUCCESS"
+    assert len(tasks.calls) == 2
+
+
+def test_task_is_stopped_when_the_stack_is_cancelled_after_a_start_without_an_answer(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    lost = Transient("RunTask got no answer: ReadTimeoutError")
+    run_task_of_ecs = tasks.run
+
+    def run_and_lose_the_answer(arguments: Any) -> Any:
+        run_task_of_ecs(arguments)
+        raise lost
+
+    cast("Any", tasks).run = run_and_lose_the_answer
+    stacks = Stacks("UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS")
+
+    run(event(cloudformation, "update"), tasks, stacks=stacks)
+
+    assert f"Had started all the same and was stopped: {1:032x}" in only(cloudformation)["Reason"]
+    assert tasks.stops == [tasks.task()["taskArn"]]
+
+
+NOT_ASSUMED = RoleNotAssumed("RunTask", "ClientException", "ECS was unable to assume the role 'x'")
+
+
+def test_task_starts_when_its_role_is_known_everywhere(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.refusals = [NOT_ASSUMED] * 4
+
+    run(event(cloudformation), tasks)
+
+    assert only(cloudformation)["Status"] == "SUCCESS"
+    assert tasks.started == 1
+
+
+def test_stack_fails_after_two_minutes_when_ecs_may_not_assume_the_role(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.refusals = [NOT_ASSUMED] * 99
+    clock = Clock(tick=20)
+    began = clock.now
+
+    run(event(cloudformation), tasks, clock)
+
+    assert only(cloudformation)["Reason"] == str(NOT_ASSUMED)
+    assert 120 < clock.now - began < 120 + 8 * clock.tick
+
+
 def test_stack_fails_at_once_when_no_retry_would_mend_the_start(
     cloudformation: AnswerServer, tasks: FakeTasks
 ) -> None:
@@ -414,6 +543,41 @@ def test_delivery_attaches_when_the_other_one_was_told_something_else_by_the_ser
 
     assert tasks.started == 1
     assert [answer["Status"] for answer in cloudformation.answers] == ["SUCCESS", "SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"kind": "", "createdAt": "2023-11-14T22:13:21.000Z"},
+        {"kind": "wait", "createdAt": "2023-11-14T20:00:00.000Z"},
+    ],
+    ids=["one that is not waited for", "one of an earlier deployment"],
+)
+def test_delivery_does_not_attach_to_the_task_of_another_request(
+    cloudformation: AnswerServer, tasks: FakeTasks, before: dict[str, Any]
+) -> None:
+    sent = event(cloudformation)
+    origin = CustomResourceRequest.parse(sent).origin(before["kind"])
+    tasks.know({**tasks.task(), "startedBy": origin, "createdAt": before["createdAt"]})
+    tasks.refusals = [Conflict("RunTask failed: ConflictException")]
+
+    run(sent, tasks)
+
+    answer = only(cloudformation)
+    assert (answer["Status"], answer["Reason"]) == ("FAILED", "RunTask failed: ConflictException")
+
+
+def test_another_task_runs_when_a_request_id_comes_again_with_other_properties(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task("STOPPED", exit_code=3)]
+    run(event(cloudformation), tasks, name="one")
+    tasks.life = [tasks.task("STOPPED", exit_code=0, number=2)]
+
+    run(event(cloudformation, properties={"Iteration": "8"}), tasks, name="two")
+
+    assert tasks.started == 2
+    assert [answer["Status"] for answer in cloudformation.answers] == ["FAILED", "SUCCESS"]
 
 
 def test_stack_goes_on_when_looks_are_throttled(
@@ -469,6 +633,34 @@ def test_task_is_stopped_and_the_stack_fails_in_time_when_it_goes_on_for_ever(
     )
     assert tasks.stops == [tasks.task()["taskArn"]]
     assert clock.now - began < seconds + 8 * clock.tick
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "status", "told"),
+    [(0, "SUCCESS", ""), (3, "FAILED", "Task failed: container app exited with 3.")],
+)
+def test_exit_code_decides_when_ecs_only_tidies_up_at_the_deadline(
+    cloudformation: AnswerServer, tasks: FakeTasks, exit_code: int, status: str, told: str
+) -> None:
+    tasks.life = [tasks.task(), tasks.task("DEPROVISIONING", exit_code=exit_code)]
+
+    run(event(cloudformation), tasks, Clock(tick=50))
+
+    answer = only(cloudformation)
+    assert answer["Status"] == status
+    assert answer["Reason"].startswith(told)
+    assert tasks.stops == []
+
+
+def test_task_is_stopped_when_the_unexpected_happens_after_its_start(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [cast("Any", {"lastStatus": "RUNNING"})]
+
+    run(event(cloudformation), tasks)
+
+    assert only(cloudformation)["Reason"] == "unexpected KeyError: 'containers'"
+    assert tasks.stops == [tasks.task()["taskArn"]]
 
 
 def test_reason_says_so_when_an_overdue_task_cannot_be_stopped(
@@ -574,15 +766,205 @@ def test_nothing_runs_when_the_stack_rolls_back(
     assert stacks.asked == [sent["StackId"]] * 2
 
 
+@pytest.mark.parametrize(
+    ("case", "status"),
+    [
+        ("update", "UPDATE_ROLLBACK_IN_PROGRESS"),
+        ("delete", "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"),
+        ("delete", "ROLLBACK_IN_PROGRESS"),
+    ],
+)
 def test_task_runs_when_the_stack_rolls_back_and_the_resource_wants_it(
-    cloudformation: AnswerServer, tasks: FakeTasks
+    cloudformation: AnswerServer, tasks: FakeTasks, case: str, status: str
 ) -> None:
-    stacks = Stacks("UPDATE_ROLLBACK_IN_PROGRESS")
+    wish = {"RunOnRollback": "true", "RunOn": ["Update", "Delete"]}
 
-    run(event(cloudformation, "update", {"RunOnRollback": "true"}), tasks, stacks=stacks)
+    run(event(cloudformation, case, wish), tasks, stacks=Stacks(status))
 
     assert only(cloudformation)["Data"]["Outcome"] == "Succeeded"
-    assert stacks.asked == []
+    assert tasks.started == 1
+
+
+FINISHED = [
+    *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "UPDATE_ROLLBACK_COMPLETE"),
+    *("UPDATE_ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "DELETE_COMPLETE", "DELETE_FAILED"),
+]
+
+
+@pytest.mark.parametrize("status", FINISHED)
+@pytest.mark.parametrize("wish", [{}, {"RunOnRollback": "true"}])
+@pytest.mark.parametrize(
+    ("case", "also", "answered"),
+    [
+        ("create", "DELETE_IN_PROGRESS", "FAILED"),
+        ("update", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "FAILED"),
+        ("delete", "UPDATE_IN_PROGRESS", "SUCCESS"),
+    ],
+)
+def test_nothing_runs_when_the_stack_no_longer_waits(
+    *, status: str, wish: dict[str, str], case: str, also: str, answered: str
+) -> None:
+    for now in (status, also):
+        tasks, answers = FakeTasks(), Unheard()
+        sent = json.loads((EVENTS / f"{case}.json").read_text())
+        sent["ResourceProperties"] |= {"RunOn": ["Create", "Update", "Delete"], **wish}
+        outside = Outside(
+            tasks=tasks, stacks=Stacks(now), logs=Logs(), answers=answers, clock=Clock()
+        )
+
+        respond(sent, cast("DurableContext", Context()), outside)
+
+        (answer,) = answers.answers
+        assert answer["Status"] == answered
+        if answered == "FAILED":
+            assert answer["Reason"].startswith(f"Nothing was run: the stack is {now} by now")
+        assert tasks.calls == []
+
+
+def signed(server: AnswerServer, sent: dict[str, Any], moment: str) -> dict[str, Any]:
+    """Return the request as it is sent at that moment."""
+    return {**sent, "ResponseURL": server.url.replace("?", f"?X-Amz-Date={moment}&")}
+
+
+# The clock begins at 22:13:20.
+@pytest.mark.parametrize(
+    ("moment", "late"),
+    [("20231114T214320Z", 1801), ("20231114T214000Z", 2001)],
+    ids=["after ServiceTimeout", "long after"],
+)
+def test_nothing_runs_when_the_request_comes_too_late(
+    cloudformation: AnswerServer, tasks: FakeTasks, moment: str, late: int
+) -> None:
+    run(signed(cloudformation, event(cloudformation), moment), tasks)
+
+    answer = only(cloudformation)
+    assert answer["Reason"] == (
+        f"Nothing was run: the request came {late} seconds after CloudFormation had sent it, and "
+        f"its task may take 1770 seconds from then on."
+    )
+    assert tasks.calls == []
+
+
+def test_time_is_counted_from_when_the_request_was_sent(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task()]
+    clock = Clock(tick=50)
+    began = clock.now
+    sent = signed(cloudformation, event(cloudformation), "20231114T220320Z")
+
+    run(sent, tasks, clock)
+
+    assert only(cloudformation)["Reason"].startswith("Task did not end within 1770 seconds")
+    assert clock.now - began < 1770 - 600 + 8 * clock.tick
+
+
+def test_what_the_stack_has_ceased_to_wait_for_is_stopped_when_it_rolls_back(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task()]
+    abandon(event(cloudformation, "update"), tasks)
+    run(event(cloudformation, "update", {"WaitForExit": "false"}), tasks, name="left alone")
+
+    sent = event(cloudformation, "update") | {"RequestId": "rollback"}
+    run(sent, tasks, name="back", stacks=Stacks("UPDATE_ROLLBACK_IN_PROGRESS"))
+
+    assert cloudformation.answers[-1]["Data"]["Outcome"] == "Skipped"
+    assert tasks.started == 2
+    assert tasks.stops == [tasks.task()["taskArn"]]
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"RunOn": ["Create"]},
+        {"Cluster": "old"},
+        {"Wrong": "refused by this version, not by the one that made it"},
+    ],
+)
+def test_what_an_update_had_begun_is_stopped_whatever_the_old_properties_say(
+    cloudformation: AnswerServer, tasks: FakeTasks, properties: dict[str, Any]
+) -> None:
+    abandon(event(cloudformation, "update"), tasks)
+
+    sent = event(cloudformation, "update", properties) | {"RequestId": "rollback"}
+    run(sent, tasks, name="back", stacks=Stacks("UPDATE_ROLLBACK_IN_PROGRESS"))
+
+    assert only(cloudformation)["Data"]["Outcome"] == "Skipped"
+    assert tasks.stops == [tasks.task()["taskArn"]]
+
+
+def test_what_an_update_had_begun_is_stopped_when_one_of_its_clusters_is_throttled(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    abandon(event(cloudformation, "update"), tasks)
+    tasks.trouble = [Transient("StopTask failed: ThrottlingException: slow down")] * 2
+
+    # There is no cluster `old`.
+    sent = event(cloudformation, "update", {"Cluster": "old"})
+    run(sent, tasks, stacks=Stacks("UPDATE_ROLLBACK_IN_PROGRESS"))
+
+    assert tasks.stops == [tasks.task()["taskArn"]]
+
+
+def test_rollback_goes_on_when_what_still_runs_cannot_be_stopped(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    abandon(event(cloudformation, "update"), tasks)
+    tasks.trouble = [AwsFailure("StopTask", "AccessDeniedException", "no")]
+
+    run(event(cloudformation, "update"), tasks, stacks=Stacks("UPDATE_ROLLBACK_IN_PROGRESS"))
+
+    assert only(cloudformation)["Data"]["Outcome"] == "Skipped"
+
+
+def test_rollback_does_not_stop_what_it_runs_itself_when_it_is_delivered_twice(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    sent = event(cloudformation, "update", {"RunOnRollback": "true"})
+
+    for name in ("one", "two"):
+        run(sent, tasks, name=name, stacks=Stacks("UPDATE_ROLLBACK_IN_PROGRESS"))
+
+    assert tasks.started == 1
+    assert tasks.stops == []
+
+
+def test_nothing_is_stopped_when_the_next_update_goes_ahead(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    run(event(cloudformation, "update", {"WaitForExit": "false"}), tasks, name="one")
+
+    run(event(cloudformation, "update") | {"RequestId": "next"}, tasks, name="two")
+
+    assert tasks.started == 2
+    assert tasks.stops == []
+
+
+@pytest.mark.parametrize(
+    ("above", "wish", "runs"),
+    [
+        (["UPDATE_ROLLBACK_IN_PROGRESS"], {}, 0),
+        (["UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"], {}, 0),
+        (["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"], {}, 0),
+        (["DELETE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"], {"RunOnRollback": "true"}, 1),
+        (["UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"], {}, 1),
+        (["DELETE_IN_PROGRESS", "DELETE_IN_PROGRESS"], {}, 1),
+    ],
+)
+def test_nothing_runs_when_a_nested_stack_goes_because_the_one_above_rolls_back(
+    cloudformation: AnswerServer,
+    tasks: FakeTasks,
+    above: list[str],
+    wish: dict[str, str],
+    runs: int,
+) -> None:
+    stacks = Stacks("DELETE_IN_PROGRESS", above=above)
+
+    run(event(cloudformation, "delete", {"RunOn": ["Delete"], **wish}), tasks, stacks=stacks)
+
+    assert only(cloudformation)["Status"] == "SUCCESS"
+    assert tasks.started == runs
 
 
 @pytest.mark.parametrize(
@@ -612,10 +994,20 @@ def test_status_is_not_read_when_nothing_would_run_or_it_is_a_test(
 
     run(json.loads((EVENTS / "test.json").read_text()), tasks, name="one", stacks=stacks)
     run(event(cloudformation, "delete"), tasks, name="two", stacks=stacks)
-    run(event(cloudformation, "update", {"RunOn": "Create"}), tasks, name="three", stacks=stacks)
+    run(event(cloudformation, properties={"RunOn": "Delete"}), tasks, name="three", stacks=stacks)
 
     assert stacks.asked == []
     assert tasks.started == 1
+
+
+def test_update_that_runs_nothing_goes_on_when_the_status_is_unknown(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    denied = Stacks(AwsFailure("DescribeStacks", "AccessDenied", "not authorized"))
+
+    run(event(cloudformation, "update", {"RunOn": "Create"}), tasks, stacks=denied)
+
+    assert only(cloudformation)["Data"]["Outcome"] == "Skipped"
 
 
 def test_what_still_runs_is_stopped_when_the_resource_is_deleted(
@@ -626,12 +1018,13 @@ def test_what_still_runs_is_stopped_when_the_resource_is_deleted(
     run(event(cloudformation, "update", started), tasks, name="two")
     other = event(cloudformation, properties=started) | {"LogicalResourceId": "Other"}
     run(other, tasks, name="three")
+    abandon(event(cloudformation, "update"), tasks)
 
     run(event(cloudformation, "delete"), tasks, name="four")
 
     assert cloudformation.answers[-1]["Status"] == "SUCCESS"
-    assert tasks.started == 3
-    assert tasks.stops == [tasks.task(number=number)["taskArn"] for number in (1, 2)]
+    assert tasks.started == 4
+    assert tasks.stops == [tasks.task(number=number)["taskArn"] for number in (1, 2, 4)]
 
 
 def test_delete_does_not_stop_what_it_runs_itself_when_it_is_delivered_twice(
@@ -707,10 +1100,10 @@ class TestRescue:
     """What the status change of an ended execution brings about."""
 
     @staticmethod
-    def run(ended: "Ended | None", tasks: FakeTasks) -> Any:
+    def run(ended: "Ended | None", tasks: FakeTasks, stacks: Stacks | None = None) -> Any:
         outside = Outside(
             tasks=tasks,
-            stacks=Stacks(AssertionError("nobody asks")),
+            stacks=stacks or Stacks("CREATE_IN_PROGRESS"),
             logs=Logs(),
             answers=CloudFormation(),
             clock=Clock(),
@@ -736,7 +1129,7 @@ class TestRescue:
         self, cloudformation: AnswerServer, tasks: FakeTasks, status: str, error: str, told: str
     ) -> None:
         sent = event(cloudformation)
-        self.start(sent, tasks)
+        abandon(sent, tasks)
 
         self.run(Ended(status, sent, error), tasks)
 
@@ -747,26 +1140,15 @@ class TestRescue:
         assert answer["RequestId"] == sent["RequestId"]
         assert tasks.stops == [tasks.task()["taskArn"]]
 
-    @staticmethod
-    def start(sent: dict[str, Any], tasks: FakeTasks) -> None:
-        """Run the task of an execution that then ends without an answer."""
-        running = {**sent, "ResourceProperties": {**sent["ResourceProperties"]}}
-        running["ResourceProperties"]["WaitForExit"] = "false"
-        outside = Outside(
-            tasks=tasks, stacks=Stacks(), logs=Logs(), answers=Unheard(), clock=Clock()
-        )
-        context = cast("DurableContext", Context())
-        respond(running, context, outside)
-
     def test_only_its_own_task_is_stopped_when_an_execution_ends(
         self, cloudformation: AnswerServer, tasks: FakeTasks
     ) -> None:
         sent = event(cloudformation)
-        self.start(sent | {"LogicalResourceId": "Other"}, tasks)
-        self.start(sent, tasks)
-        before = tasks.running("shop", tasks.calls[-1]["startedBy"])[0]
+        abandon(sent | {"LogicalResourceId": "Other"}, tasks)
+        abandon(sent, tasks)
+        before = tasks.run(tasks.calls[-1])
         before["createdAt"] = "2023-11-14T20:00:00.000Z"
-        self.start(sent | {"RequestId": "another"}, tasks)
+        abandon(sent | {"RequestId": "another"}, tasks)
 
         self.run(Ended("STOPPED", sent), tasks)
 
@@ -776,7 +1158,7 @@ class TestRescue:
         self, cloudformation: AnswerServer, tasks: FakeTasks
     ) -> None:
         sent = event(cloudformation)
-        self.start(sent, tasks)
+        abandon(sent, tasks)
         tasks.trouble = [Transient("StopTask got no answer")] * 99
 
         self.run(Ended("TIMED_OUT", sent), tasks)
@@ -794,12 +1176,57 @@ class TestRescue:
         self, cloudformation: AnswerServer, tasks: FakeTasks
     ) -> None:
         sent = event(cloudformation, "delete", {"RunOn": "Delete"})
-        self.start(sent, tasks)
+        abandon(sent, tasks)
 
         self.run(Ended("STOPPED", sent), tasks)
 
         assert only(cloudformation)["Status"] == "FAILED"
         assert tasks.stops == [tasks.task()["taskArn"]]
+
+    @pytest.mark.parametrize(
+        ("case", "properties", "status"),
+        [
+            ("update", {"RunOn": ["Create"]}, "UPDATE_IN_PROGRESS"),
+            ("update", {}, "UPDATE_ROLLBACK_IN_PROGRESS"),
+            ("update", {"Wrong": "x"}, "UPDATE_ROLLBACK_IN_PROGRESS"),
+            ("delete", {"RunOn": ["Delete"]}, "ROLLBACK_IN_PROGRESS"),
+        ],
+    )
+    def test_stack_goes_on_when_nothing_was_to_be_run(
+        self,
+        cloudformation: AnswerServer,
+        tasks: FakeTasks,
+        case: str,
+        properties: dict[str, Any],
+        status: str,
+    ) -> None:
+        sent = event(cloudformation, case, properties)
+
+        self.run(Ended("TIMED_OUT", sent), tasks, Stacks(Transient("throttled"), status))
+
+        answer = only(cloudformation)
+        assert (answer["Status"], answer["Data"]["Outcome"]) == ("SUCCESS", "Skipped")
+
+    @pytest.mark.parametrize(
+        ("properties", "status"),
+        [
+            ({"RunOnRollback": "true"}, "UPDATE_ROLLBACK_IN_PROGRESS"),
+            ({"Wrong": "x"}, "UPDATE_IN_PROGRESS"),
+            ({}, AwsFailure("DescribeStacks", "AccessDenied", "no")),
+        ],
+    )
+    def test_stack_is_told_when_something_was_to_be_run_or_nobody_knows(
+        self,
+        cloudformation: AnswerServer,
+        tasks: FakeTasks,
+        properties: dict[str, Any],
+        status: str | Exception,
+    ) -> None:
+        sent = event(cloudformation, "update", properties)
+
+        self.run(Ended("TIMED_OUT", sent), tasks, Stacks(status))
+
+        assert only(cloudformation)["Status"] == "FAILED"
 
     def test_nobody_is_told_when_nobody_waits(
         self, cloudformation: AnswerServer, tasks: FakeTasks
@@ -837,6 +1264,26 @@ class Context(InlineContext):
     """Of a Lambda function that has all the time in the world."""
 
     lambda_context = None
+
+
+def abandon(sent: dict[str, Any], tasks: FakeTasks) -> None:
+    """Let the execution of a request end as soon as its task has been started."""
+    status = "DELETE_IN_PROGRESS" if sent["RequestType"] == "Delete" else "UPDATE_IN_PROGRESS"
+    outside = Outside(
+        tasks=tasks, stacks=Stacks(status), logs=Logs(), answers=Unheard(), clock=Clock()
+    )
+    before = len(tasks.calls)
+    described = tasks.describe
+
+    def die(cluster: str, task_arn: str) -> Any:
+        del cluster, task_arn
+        raise Killed
+
+    cast("Any", tasks).describe = die
+    with pytest.raises(Killed):
+        respond(sent, cast("DurableContext", Context()), outside)
+    cast("Any", tasks).describe = described
+    assert len(tasks.calls) == before + 1
 
 
 def test_stack_fails_at_once_when_the_unexpected_happens(
@@ -888,6 +1335,31 @@ def test_no_secret_is_logged_when_a_task_fails(
     assert SECRET not in caplog.text
 
 
+def test_our_own_words_stay_when_a_value_is_one_of_them(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.refusals = [AwsFailure("RunTask", "ClientException", "no RunTask for this task: failed")]
+    values = {"A": "RunTask", "B": "failed", "C": "ClientException", "D": "task"}
+
+    run(event(cloudformation, properties={"Environment": values}), tasks)
+
+    assert only(cloudformation)["Reason"] == (
+        "RunTask failed: ClientException: no *** for this ***: ***"
+    )
+
+
+def test_property_is_named_when_a_value_is_its_name(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    wrong = {"Environment": {"A": "RunOn", "B": "Create"}, "RunOn": "Always"}
+
+    run(event(cloudformation, properties=wrong), tasks)
+
+    assert only(cloudformation)["Reason"] == (
+        "RunOn: 'Always' is not one of Create, Update, Delete"
+    )
+
+
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
@@ -927,7 +1399,11 @@ def test_no_secret_is_told_or_logged_whatever_goes_wrong(
         cast("Any", tasks).containers = lambda _: (_ for _ in ()).throw(error)
     outside = Outside(
         tasks=tasks,
-        stacks=Stacks(error if where == "status" else "UPDATE_IN_PROGRESS"),
+        stacks=Stacks(
+            error
+            if where == "status"
+            else f"{'DELETE' if case == 'delete' else 'UPDATE'}_IN_PROGRESS"
+        ),
         logs=Logs(told, *secrets),
         answers=Unheard(),
         clock=Clock(tick=100),
@@ -1004,9 +1480,15 @@ def of_this_account(sent: dict[str, Any]) -> dict[str, Any]:
 def test_handler_lets_the_exit_code_decide_when_lambda_calls_it(
     cloudformation: AnswerServer, account: Any, exit_code: int, status: str
 ) -> None:
+    sent = of_this_account(event(cloudformation))
+
+    def in_progress(**_: object) -> Any:
+        return SimpleNamespace(status_code=200), {"Stacks": [{"StackStatus": "CREATE_IN_PROGRESS"}]}
+
     # moto would need more than is installed to know of stacks.
-    properties = {"RunOnRollback": "true"}
-    sent = of_this_account(event(cloudformation, properties=properties))
+    client("cloudformation").meta.events.register(
+        "before-call.cloudformation.DescribeStacks", in_progress
+    )
 
     def exits(parsed: dict[str, Any], **_: object) -> None:
         for task in parsed["tasks"]:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from ecs_ops.custom_resource import (
     EXECUTION_TIMEOUT,
     CustomResourceRequest,
+    Kind,
     RunTaskProperties,
     answer_within,
     attributes,
-    is_rolling_back,
+    phase_of,
     work_of,
 )
 from ecs_ops.errors import InvalidRequest
@@ -171,6 +172,15 @@ def test_properties_are_left_out_when_a_template_leaves_them_empty() -> None:
     assert parsed.service_timeout == 3600
 
 
+def test_empty_subnets_and_groups_are_left_out_when_a_list_parameter_is_empty() -> None:
+    # What CloudFormation makes of a CommaDelimitedList whose value is ''.
+    given = {"Subnets": ["", "subnet-1"], "SecurityGroups": [""]}
+
+    parsed = properties(NetworkConfiguration={"AwsvpcConfiguration": given})
+
+    assert parsed.task.network == Network(subnets=("subnet-1",))
+
+
 @pytest.mark.parametrize("change", [{"Iteration": "2"}, {"Triggers": {"any": ["thing"]}}])
 def test_nothing_changes_when_only_a_trigger_does(change: dict[str, Any]) -> None:
     assert properties(**change) == properties()
@@ -223,6 +233,10 @@ def test_nearest_property_is_offered_when_one_is_misspelt() -> None:
             "NetworkConfiguration.AwsvpcConfiguration.Subnets",
         ),
         (
+            {"NetworkConfiguration": {"AwsvpcConfiguration": {"Subnets": [""]}}},
+            "NetworkConfiguration.AwsvpcConfiguration.Subnets",
+        ),
+        (
             {"NetworkConfiguration": {"AwsvpcConfiguration": {"Subnet": ["subnet-1"]}}},
             "NetworkConfiguration.AwsvpcConfiguration.Subnet",
         ),
@@ -271,26 +285,64 @@ def test_answer_comes_in_time_whatever_the_timeouts(service: int, own: int | Non
     assert patience == own or most - patience == min(30, service // 3)
 
 
+STATUSES = {
+    *("CREATE_COMPLETE", "CREATE_FAILED", "CREATE_IN_PROGRESS", "DELETE_COMPLETE"),
+    *("DELETE_FAILED", "DELETE_IN_PROGRESS", "IMPORT_COMPLETE", "IMPORT_IN_PROGRESS"),
+    *("IMPORT_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_FAILED", "IMPORT_ROLLBACK_IN_PROGRESS"),
+    *("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "ROLLBACK_IN_PROGRESS"),
+    *("UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_FAILED"),
+    *("UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"),
+    *("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS"),
+}
+FORWARD = {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "IMPORT_IN_PROGRESS"}
+
+
 @pytest.mark.parametrize(
-    ("status", "rolling_back"),
+    ("kind", "under_way"),
     [
-        ("CREATE_IN_PROGRESS", False),
-        ("UPDATE_IN_PROGRESS", False),
-        ("DELETE_IN_PROGRESS", False),
-        ("REVIEW_IN_PROGRESS", False),
-        ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", False),
-        ("ROLLBACK_COMPLETE", False),
-        ("ROLLBACK_IN_PROGRESS", True),
-        ("UPDATE_ROLLBACK_IN_PROGRESS", True),
-        ("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", True),
-        ("IMPORT_ROLLBACK_IN_PROGRESS", True),
+        ("Create", FORWARD),
+        ("Update", FORWARD),
+        ("Delete", {"DELETE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}),
     ],
 )
-def test_rollback_is_seen_when_cloudformation_undoes_something(
-    status: str,
-    rolling_back: bool,  # noqa: FBT001
+def test_request_is_part_of_what_the_stack_is_about_when_its_status_says_so(
+    kind: Any, under_way: set[str]
 ) -> None:
-    assert is_rolling_back(status) is rolling_back
+    rolling_back = {
+        *("ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "IMPORT_ROLLBACK_IN_PROGRESS"),
+        "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+    }
+    phases = {status: phase_of(status, kind) for status in STATUSES}
+
+    assert {status for status in STATUSES if phases[status] == "under way"} == under_way
+    assert {status for status in STATUSES if phases[status] == "rolling back"} == rolling_back
+
+
+NOW = 1_700_000_000.0
+"""2023-11-14T22:13:20Z"""
+
+
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        ("X-Amz-Date=20231114T221200Z", NOW - 80),
+        (
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20231114T201320Z&X-Amz-Expires=7200",
+            NOW - 7200,
+        ),
+        # What cannot be, or says nothing.
+        ("X-Amz-Date=20231114T221321Z", NOW),
+        ("X-Amz-Date=20231113T221319Z", NOW),
+        ("X-Amz-Date=20231314T221200Z", NOW),
+        ("X-Amz-Date=yesterday", NOW),
+        ("Not-X-Amz-Date=20231114T221200Z", NOW),
+        ("AWSAccessKeyId=A&Expires=1700000000&Signature=x", NOW),
+    ],
+)
+def test_request_was_sent_when_its_url_was_signed(query: str, sent: float) -> None:
+    url = f"https://answers.s3.amazonaws.com/arn%3Aaws%3Astack/shop?{query}"
+
+    assert CustomResourceRequest.parse(event(ResponseURL=url)).sent_at(NOW) == sent
 
 
 @pytest.mark.parametrize(
@@ -318,8 +370,8 @@ def test_origins_are_of_one_resource_each_whatever_the_names(
         request = CustomResourceRequest.parse(
             event(StackId=f"arn:{stack_id}", LogicalResourceId=f"L{name}")
         )
-        assert re.fullmatch(r"[A-Za-z0-9/_-]{1,128}", request.own_origin)
-        return request.own_origin
+        assert re.fullmatch(r"[A-Za-z0-9/_-]{1,128}", request.origin("rollback"))
+        return request.origin("")
 
     one = origin(stack_id=stack, name=logical)
     assert one == origin(stack_id=stack, name=logical)
@@ -327,14 +379,30 @@ def test_origins_are_of_one_resource_each_whatever_the_names(
     assert (one == origin(stack_id=other_stack, name=other_logical)) is same
 
 
-def test_origin_tells_a_delete_and_a_test_apart_from_the_rest() -> None:
+def test_origin_tells_kinds_of_task_and_a_test_apart_from_the_rest() -> None:
     create, update = (CustomResourceRequest.parse(event(case)) for case in ("create", "update"))
-    delete = CustomResourceRequest.parse(event("delete"))
     test = CustomResourceRequest.parse(event("update", Test=True))
+    kinds: list[Kind] = ["", "wait", "rollback", "delete"]
 
-    assert create.own_origin == update.own_origin == delete.origin(deleting=False)
-    assert len({create.own_origin, delete.own_origin, test.own_origin}) == 3
-    assert create.own_origin.startswith("run_task/shop/Migration/")
+    origins = [create.origin(kind) for kind in kinds]
+
+    assert origins == [update.origin(kind) for kind in kinds]
+    assert len({*origins, *map(test.origin, kinds)}) == 8
+    # A Delete finds what an earlier version has run, which told no kinds but these two apart.
+    assert re.fullmatch(r"run_task/shop/Migration/[0-9a-f]{16}", origins[0])
+    assert origins[1:] == [f"{origins[0]}/{kind}" for kind in kinds[1:]]
+
+
+def test_request_is_the_same_when_it_is_to_the_byte() -> None:
+    create = CustomResourceRequest.parse(event())
+    again = CustomResourceRequest.parse(event())
+    other = event()
+    other["ResourceProperties"]["Iteration"] = "8"
+
+    assert create.cause == again.cause
+    # CloudFormation may reuse a RequestId when a deployment is tried again (aws-cdk#35957).
+    assert create.cause != CustomResourceRequest.parse(other).cause
+    assert create.cause != CustomResourceRequest.parse(event(RequestId="another")).cause
 
 
 def test_timeout_is_known_when_other_properties_are_wrong() -> None:
@@ -366,6 +434,23 @@ def test_no_secret_is_left_when_a_text_repeats_it(
         hidden = request.hide(text)
         assert said not in hidden
         assert "***" in hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("RunTask failed: Denied: no task for RunTask", "RunTask failed: Denied: no *** for ***"),
+        ("RunTask placed no task: RESOURCE:task", "RunTask placed no task: RESOURCE:***"),
+        ("StopTask got no answer: ReadTimeoutError", "StopTask got no answer: ReadTimeoutError"),
+        ("unexpected KeyError: 'task'", "unexpected KeyError: '***'"),
+        ("no task failed: it: task", "no *** ***: it: ***"),
+    ],
+)
+def test_our_own_words_stay_when_an_error_begins_with_them(text: str, hidden: str) -> None:
+    values = {"A": "task", "B": "RunTask", "C": "Denied", "D": "failed", "E": "answer"}
+    request = CustomResourceRequest.parse(event(ResourceProperties={"Environment": values}))
+
+    assert request.hide_in_error(text) == hidden
 
 
 def test_lines_of_a_secret_are_hidden_when_a_log_has_them_one_by_one() -> None:

@@ -14,7 +14,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, cast, get_args
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict, cast, get_args
 
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.task_request import (
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 
 RequestType = Literal["Create", "Update", "Delete"]
 Outcome = Literal["Succeeded", "Started", "Skipped"]
+Phase = Literal["under way", "rolling back", "over"]
+"""What a stack is about, for a request of it: what the request is part of; undoing that; neither,
+and then nobody waits for the request any more."""
+Kind = Literal["", "wait", "rollback", "delete"]
+"""Why a resource runs a task: CloudFormation waits for its end, or does not (''); the stack rolls
+back; the resource is deleted. Tasks of before there were kinds have '', waited for or not."""
 
 KNOWN = frozenset(
     {
@@ -66,6 +73,26 @@ _STOPPED_REASON_LIMIT = 255
 _NAME_LIMIT = 512
 _REASON_LIMIT = 4000
 
+# What a request of each type is part of. A resource can neither be created nor updated while the
+# stack undoes something, nor be deleted but at the end of an update or with its stack.
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+_FORWARD = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "IMPORT_IN_PROGRESS"})
+_UNDER_WAY: Final = {
+    "Create": _FORWARD,
+    "Update": _FORWARD,
+    "Delete": frozenset({"DELETE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"}),
+}
+
+# In the query of a ResponseURL: when it was signed, which is when the request was sent.
+_SIGNED_AT = re.compile(r"[?&]X-Amz-Date=(\d{8}T\d{6}Z)(?:&|$)")
+# CloudFormation waits an hour at most, and its URLs are good for two.
+_OLDEST_REQUEST = 86_400
+
+# How our own errors begin, before what AWS says.
+_OWN_WORDS = re.compile(
+    r"(?:[A-Z]\w+ (?:failed: \w+|got no answer|placed no task)|unexpected [\w.]+): "
+)
+
 _OUR_PHYSICAL_ID = re.compile(r"ECSRunTask-.+-[0-9a-f]{12}")
 _ORIGIN_NAME_LIMIT = 40
 # Shorter values are in every text by chance, and no secrets.
@@ -96,6 +123,8 @@ class CustomResourceRequest:
     physical_resource_id: str
     """On Create made from stack and logical id, so that a repeated Create gets the same."""
     properties: Mapping[str, object]
+    old_properties: Mapping[str, object]
+    """Those before an Update; empty otherwise."""
     response_url: str
     is_test: bool
     """The event has a truthy `Test`: run the task, answer nobody."""
@@ -119,6 +148,7 @@ class CustomResourceRequest:
         properties = event.get("ResourceProperties")
         if not isinstance(properties, Mapping):
             raise InvalidRequest("ResourceProperties", "must be an object")
+        old_properties = event.get("OldResourceProperties")
         return cls(
             request_type=cast("RequestType", kind),
             stack_id=stack_id,
@@ -130,6 +160,7 @@ class CustomResourceRequest:
                 else _required(event, "PhysicalResourceId")
             ),
             properties=properties,
+            old_properties=old_properties if isinstance(old_properties, Mapping) else {},
             response_url=_text(event, "ResponseURL"),
             is_test=is_test,
         )
@@ -142,26 +173,51 @@ class CustomResourceRequest:
 
     @property
     def cause(self) -> tuple[str, ...]:
-        """What makes two deliveries the same request."""
-        return self.stack_id, self.logical_resource_id, self.request_id
+        """What makes two deliveries the same request.
 
-    def origin(self, *, deleting: bool) -> str:
-        """Return the `startedBy` of this resource's tasks, by which ListTasks finds them again.
+        CloudFormation may reuse a RequestId when a deployment is tried again (aws-cdk#35957), so
+        that other properties make another request. Deliveries of one are the same to the byte.
+        """
+        properties = json.dumps(self.properties, sort_keys=True)
+        digest = hashlib.sha256(properties.encode()).hexdigest()
+        return self.stack_id, self.logical_resource_id, self.request_id, digest
+
+    def sent_at(self, now: float) -> float:
+        """Return when CloudFormation sent the request, from which on it waits; epoch seconds.
+
+        It is when the ResponseURL was signed. `now`, when that is not known or cannot be.
+        """
+        found = _SIGNED_AT.search(self.response_url)
+        try:
+            signed = datetime.fromisoformat(found[1]).timestamp() if found else now
+        except ValueError:
+            return now
+        return signed if now - _OLDEST_REQUEST < signed < now else now
+
+    def origin(self, kind: Kind) -> str:
+        """Return the `startedBy` of this resource's tasks of one kind, by which they are found.
 
         No other resource has it: names, which a person reads, repeat; the digest of the stack's
-        ARN does not. The task of a Delete is told apart from those that a Delete is to stop, and
-        that of a test from those of the resource it imitates.
+        ARN does not. The kinds are told apart because a Delete stops what still runs, but not
+        what it runs itself, and a rollback only what CloudFormation has ceased to wait for. The
+        tasks of a test are never those of the resource it imitates.
         """
         identity = [self.stack_id, self.logical_resource_id, *(["test"] if self.is_test else [])]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         names = (self.stack_name, self.logical_resource_id)
         short = (name[:_ORIGIN_NAME_LIMIT] for name in names)
-        return started_by("run_task", *short, digest, *(["delete"] if deleting else []))
+        return started_by("run_task", *short, digest, *([kind] if kind else []))
 
     @property
-    def own_origin(self) -> str:
-        """The `startedBy` of what this very request runs."""
-        return self.origin(deleting=self.request_type == "Delete")
+    def own_kinds(self) -> tuple[Kind, ...]:
+        """The kinds of task that this very request may have run."""
+        match self.request_type:
+            case "Create":
+                return "", "wait"
+            case "Update":
+                return "", "wait", "rollback"
+            case "Delete":
+                return ("delete",)
 
     @property
     def is_ours(self) -> bool:
@@ -176,6 +232,14 @@ class CustomResourceRequest:
         """The cluster, '' for the default one; also out of properties that are wrong elsewhere."""
         try:
             return _cluster(self.properties)
+        except InvalidRequest:
+            return ""
+
+    @property
+    def old_cluster(self) -> str:
+        """The cluster before an Update: while that is undone, the one of what it had begun."""
+        try:
+            return _cluster(self.old_properties or self.properties)
         except InvalidRequest:
             return ""
 
@@ -195,6 +259,15 @@ class CustomResourceRequest:
         for secret in _secrets(self):
             text = text.replace(secret, _HIDDEN)
         return text
+
+    def hide_in_error(self, text: str) -> str:
+        """Return the text of an error without the request's secrets in what AWS says.
+
+        How it begins are our own words, which stay: a value may be `task` or `failed`.
+        """
+        own = _OWN_WORDS.match(text)
+        begin = own.end() if own else 0
+        return text[:begin] + self.hide(text[begin:])
 
     def hide_in_line(self, line: str) -> str:
         """Return a line of a log without the request's secrets, also where one was cut short."""
@@ -218,6 +291,10 @@ class CustomResourceRequest:
             "Reason": "",
             "Data": data,
         }
+
+    def skipped(self) -> Answer:
+        """Answer SUCCESS, for nothing was to be run."""
+        return self.succeeded(attributes("Skipped"))
 
     def failed(self, reason: str) -> Answer:
         """Answer FAILED, which must have a reason."""
@@ -339,12 +416,17 @@ def work_of(request: CustomResourceRequest) -> RunTaskProperties | None:
     return properties if request.request_type in properties.run_on else None
 
 
-def is_rolling_back(stack_status: str) -> bool:
-    """Say whether CloudFormation is undoing a create, an update or an import of the stack.
+def phase_of(stack_status: str, request_type: RequestType) -> Phase:
+    """Return what a stack with this status is about, for a request of this type.
 
-    Its clean-up afterwards counts too: that is when it deletes what the failed update had added.
+    CloudFormation undoes a create, an update or an import; its clean-up afterwards is part of
+    that: it is when it deletes what the failed update had added.
     """
-    return "ROLLBACK" in stack_status and stack_status.endswith("_IN_PROGRESS")
+    if stack_status in _UNDER_WAY[request_type]:
+        return "under way"
+    if "ROLLBACK" in stack_status and stack_status.endswith("_IN_PROGRESS"):
+        return "rolling back"
+    return "over"
 
 
 def attributes(
@@ -445,13 +527,17 @@ def _network(properties: Mapping[str, object]) -> Network | None:
     if inner is None:
         raise InvalidRequest(name, "is required")
     _refuse_unknown(inner, {"Subnets", "SecurityGroups", "AssignPublicIp"}, f"{name}.")
-    subnets = _texts(inner, "Subnets", f"{name}.Subnets")
+    # A parameter of type CommaDelimitedList that is left empty comes as a list of one empty text.
+    subnets, security_groups = (
+        tuple(filter(None, _texts(inner, key, f"{name}.{key}")))
+        for key in ("Subnets", "SecurityGroups")
+    )
     if not subnets:
         raise InvalidRequest(f"{name}.Subnets", "is required")
     public_ip = _one_of(inner, "AssignPublicIp", ("ENABLED", "DISABLED"), f"{name}.AssignPublicIp")
     return Network(
         subnets=subnets,
-        security_groups=_texts(inner, "SecurityGroups", f"{name}.SecurityGroups"),
+        security_groups=security_groups,
         assign_public_ip=cast("AssignPublicIpType | None", public_ip),
     )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ecs_ops.aws.durable import GaveUp, attempt, run_step
 from ecs_ops.aws.ended_execution import count, detail_of
 from ecs_ops.aws.log_lines import correlate
-from ecs_ops.aws.task_run import measure, stop_tasks
-from ecs_ops.custom_resource import CustomResourceRequest, attributes, work_of
+from ecs_ops.aws.task_run import look_at_stack, measure, stop_tasks
+from ecs_ops.custom_resource import CustomResourceRequest, work_of
 from ecs_ops.errors import EcsOpsError, InvalidRequest, Transient
 from ecs_ops.event_record import utc_moment
 
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from ecs_ops.aws.task_run import Outside
     from ecs_ops.custom_resource import Answer
 
+    type Find = Callable[[], EndedExecution | None]
+
 # Seconds. CloudFormation may have a minute left, or most of an hour; an answer that comes too late
 # does no harm, and one that waits for ECS does.
 _PATIENCE_WITH_ECS = 15
+_PATIENCE_WITH_STATUS = 15
 _PATIENCE_WITH_ANSWER = 900
 
 _ENDED = {"STOPPED": "was stopped by an operator", "TIMED_OUT": "timed out", "FAILED": "failed"}
@@ -38,7 +41,7 @@ def rescue(
     event: Mapping[str, Any],
     context: DurableContext,
     outside: Outside,
-    find: Callable[[], EndedExecution | None],
+    find: Find,
 ) -> Answer | None:
     """Stop the task of an execution that ended without an answer, and answer in its place.
 
@@ -63,35 +66,15 @@ def rescue(
 
     began = run_step(context, "begin", begin)
 
-    def stop() -> list[str]:
-        request = _request_of(find())
-        if request is None:
-            return []
-        try:
-            return stop_tasks(
-                request,
-                outside.tasks,
-                origin=request.own_origin,
-                since=since,
-                reason="Custom::ECSRunTask: its execution has ended",
-            )
-        except EcsOpsError as error:
-            raise _hidden(error, request) from error
-
-    try:
-        stopped = attempt(
-            context, "stop-task", stop, deadline=began + _PATIENCE_WITH_ECS, clock=outside.clock
-        )
-        told = f"Stopped: {', '.join(stopped)}." if stopped else "No task of it was running."
-    except GaveUp as error:
-        told = f"Its task could not be stopped and may still be running: {error}"
+    told = _stop(context, outside, find, began, since)
+    skipped = _was_to_be_skipped(context, outside, find, began)
 
     def tell() -> Answer | None:
         ended = find()
         request = _request_of(ended)
         if ended is None or request is None:
             return None
-        answer = _answer(request, ended, told)
+        answer = request.skipped() if skipped else _failure(request, ended, told)
         try:
             outside.answers.answer(ended.input, answer, context.lambda_context)
         except EcsOpsError as error:
@@ -102,6 +85,62 @@ def rescue(
     return attempt(
         context, "answer", tell, deadline=began + _PATIENCE_WITH_ANSWER, clock=outside.clock
     )
+
+
+def _stop(context: DurableContext, outside: Outside, find: Find, began: float, since: float) -> str:
+    """Stop what the ended execution ran; say what came of that."""
+
+    def stop() -> list[str]:
+        request = _request_of(find())
+        if request is None:
+            return []
+        try:
+            return stop_tasks(
+                request,
+                outside.tasks,
+                kinds=request.own_kinds,
+                since=since,
+                reason="Custom::ECSRunTask: its execution has ended",
+            )
+        except EcsOpsError as error:
+            raise _hidden(error, request) from error
+
+    try:
+        stopped = attempt(
+            context, "stop-task", stop, deadline=began + _PATIENCE_WITH_ECS, clock=outside.clock
+        )
+    except GaveUp as error:
+        return f"Its task could not be stopped and may still be running: {error}"
+    return f"Stopped: {', '.join(stopped)}." if stopped else "No task of it was running."
+
+
+def _was_to_be_skipped(context: DurableContext, outside: Outside, find: Find, began: float) -> bool:
+    """Say whether the request was to run nothing.
+
+    A failure would stop what waits for no task: a rollback, which ends in UPDATE_ROLLBACK_FAILED.
+    """
+
+    def see() -> bool:
+        request = _request_of(find())
+        if request is None:
+            return False
+        try:
+            work = work_of(request)
+            if work is None or work.run_on_rollback:
+                return work is None
+        except InvalidRequest:
+            pass  # Refused, unless the stack rolls back.
+        try:
+            stack = look_at_stack(request, outside.stacks, outside.clock)
+        except EcsOpsError as error:
+            raise _hidden(error, request) from error
+        return stack["phase"] == "rolling back"
+
+    deadline = began + _PATIENCE_WITH_ECS + _PATIENCE_WITH_STATUS
+    try:
+        return attempt(context, "stack-status", see, deadline=deadline, clock=outside.clock)
+    except GaveUp:
+        return False  # It is logged.
 
 
 def _request_of(ended: EndedExecution | None) -> CustomResourceRequest | None:
@@ -120,13 +159,10 @@ def _request_of(ended: EndedExecution | None) -> CustomResourceRequest | None:
 
 def _hidden(error: EcsOpsError, request: CustomResourceRequest) -> EcsOpsError:
     kind = Transient if isinstance(error, Transient) else GaveUp
-    return kind(request.hide(str(error)))
+    return kind(request.hide_in_error(str(error)))
 
 
-def _answer(request: CustomResourceRequest, ended: EndedExecution, told: str) -> Answer:
-    if request.request_type == "Delete" and work_of(request) is None:
-        # All that was to do was to stop what still ran.
-        return request.succeeded(attributes("Skipped"))
+def _failure(request: CustomResourceRequest, ended: EndedExecution, told: str) -> Answer:
     why = f": {request.hide(ended.error)}" if ended.error else ""
     how = f"{_ENDED.get(ended.status, ended.status)}{why}".rstrip(".")
     return request.failed(
