@@ -12,8 +12,9 @@ What is modelled, and from where:
   StopTask stopped serves no more at once, but is still listed as it was for `lag` seconds: the lie
   that waiters believe (https://github.com/aws/aws-cli/issues/5894). Its targets drain.
 * The scheduler acts `reaction` seconds after a change. Too few tasks: it starts some. Too many: it
-  stops those that do not work first, then any; never protected ones. In a deployment it keeps
-  between `minimum` and `maximum` percent, and starts no task of the old one.
+  stops those that do not work first, then any (or any at once: AWS's pages leave that open); never
+  protected ones. In a deployment it keeps between `minimum` and `maximum` percent, and starts no
+  task of the old one.
 * A task that never becomes healthy is stopped by the scheduler after `patience`, and replaced.
 * Application Auto Scaling moves the desired count into its bounds a few seconds after either has
   changed, and leaves it alone inside them.
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Final
 
 from ecs_ops.aws.scalable_target import changed
 from ecs_ops.errors import AwsFailure, NotFound
-from ecs_ops.recycle import Bounds, Service, Sighting, Task, task_id
+from ecs_ops.recycle import Bounds, Service, Sighting, Strength, Task, task_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -136,6 +137,8 @@ class EcsSimulator:
     status: str = "ACTIVE"
     scheduling_strategy: str = "REPLICA"
     deployment_controller: str = "ECS"
+    spares_working: bool = True
+    """Whether the scheduler, with too many tasks, stops those first that do not work."""
     old_age: float = 86_400
     """How old the oldest task is at the beginning; the others follow a minute after each other."""
 
@@ -166,6 +169,7 @@ class EcsSimulator:
         # Which number comes out does not matter, only that it does again.
         self._random = random.Random(self.seed)
         self._made = (self.desired_count, self.asked)
+        self._announced: Bounds | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._numbers = count(1)
@@ -325,6 +329,15 @@ class EcsSimulator:
         with self.call("DescribeTasks"):
             return task_arn in self._stopped_by_call
 
+    def announce(self, made: Strength | None) -> None:
+        """Note what the recycler is about to make of the service; None when that is undone.
+
+        From now on nobody can tell it from a wish for just the same.
+        """
+        self._announced = made and made["bounds"]
+        if made:
+            self._made = (made["desired_count"], self.asked)
+
     # The same service for a rival, as AWS names it.
 
     def update_service(self, desired_count: int) -> None:
@@ -396,9 +409,12 @@ class EcsSimulator:
             # AWS refuses that.
             return
         self.scaling = {"lowest": lowest, "highest": highest}
+        made = self._announced or now
         self._asked_bounds = {
-            "lowest": asked["lowest"] if lowest == now["lowest"] else lowest,
-            "highest": asked["highest"] if highest == now["highest"] else highest,
+            "lowest": asked["lowest"] if lowest in {now["lowest"], made["lowest"]} else lowest,
+            "highest": asked["highest"]
+            if highest in {now["highest"], made["highest"]}
+            else highest,
         }
         self.after(_SCALING_LAG, self._stay_in_bounds)
 
@@ -464,7 +480,8 @@ class EcsSimulator:
         most = max(self.desired_count * self.maximum // 100, 1)
         for _ in range(min(self.desired_count - len(new), most - len(new) - len(old))):
             self._launch()
-        for task in self._victims(new)[: max(len(new) - self.desired_count, 0)]:
+        victims = self._victims(new, idle_first=self.spares_working)
+        for task in victims[: max(len(new) - self.desired_count, 0)]:
             self._end(task.arn)
         least = math.ceil(self.desired_count * self.minimum / 100)
         for task in self._victims(old):
@@ -474,10 +491,10 @@ class EcsSimulator:
         if not old and sum(task.works for task in new) == self.desired_count:
             self.deployments = 1
 
-    def _victims(self, tasks: list[_Task]) -> list[_Task]:
-        """Order tasks as the scheduler stops them: idle ones first, then as it pleases."""
+    def _victims(self, tasks: list[_Task], *, idle_first: bool = True) -> list[_Task]:
+        """Order tasks as the scheduler stops them: idle ones first, or as it pleases."""
         free = [task for task in tasks if task.arn not in self.protection]
-        return sorted(free, key=lambda task: (task.works, self._random.random()))
+        return sorted(free, key=lambda task: (idle_first and task.works, self._random.random()))
 
     def _launch(self) -> None:
         task = self._create()

@@ -49,6 +49,7 @@ class CountedLeases(FakeLeases):
     def record(self, service_arn: str, run: str, changes: Changes) -> None:
         with self.service.call("lease.record"):
             super().record(service_arn, run, changes)
+            self.service.announce(changes["made"])
 
     def renew(self, service_arn: str, run: str, execution: str, *, expires: float) -> None:
         with self.service.call("lease.renew"):
@@ -65,6 +66,7 @@ class CountedLeases(FakeLeases):
     def release(self, service_arn: str, run: str) -> None:
         with self.service.call("lease.release"):
             super().release(service_arn, run)
+            self.service.announce(None)
 
 
 @dataclass

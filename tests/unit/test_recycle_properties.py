@@ -138,6 +138,7 @@ def services(draw: st.DrawFn, largest: int = 30) -> EcsSimulator:
         target_groups=tuple(draw(st.lists(group, max_size=2))),
         lag=draw(st.sampled_from([0, 0, 3, 20])),
         skew=draw(st.sampled_from([0, 4])),
+        spares_working=draw(st.booleans()),
         zones=("a", "b", "c")[: draw(st.integers(1, 3))],
         seed=draw(st.integers(0, 3)),
     )
@@ -239,6 +240,20 @@ def test_raise_is_kept_when_somebody_asks_for_more(
     run = RecycleRun(befallen(service, schedule), request)
 
     assert_kept_its_promises(run, run.go())
+
+
+@FLOW
+@given(service=services(12), request=requests(), schedule=troubles((*RAISES, "alarm", "protect")))
+def test_strength_is_kept_to_the_end_whichever_tasks_ecs_takes_away(
+    service: EcsSimulator, request: RecycleRequest, schedule: list[Trouble]
+) -> None:
+    run = RecycleRun(befallen(service, schedule), request)
+
+    report = run.go()
+
+    assert_kept_its_promises(run, report)
+    if report and "no replacement" not in str(report["problem"]):
+        assert service.lowest() >= len(service.old)
 
 
 @FLOW

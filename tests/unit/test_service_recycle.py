@@ -18,7 +18,7 @@ from tests.inline_context import Death, InlineContext, Killed
 from tests.recycle_run import RecycleRun
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aws_durable_execution_sdk_python import DurableContext
 
@@ -614,18 +614,114 @@ def test_service_is_put_back_when_its_credentials_are_refused_for_a_while() -> N
 
     def fault(name: str, _nth: int) -> Fault | None:
         # The secret with the keys is written anew, and holds none for a minute.
-        if name == "lease.read" or (name == "DescribeServices" and 0 < refused[0] < 4):
-            refused[0] += 1
-            if name == "DescribeServices":
-                return Fault(InvalidRequest("credentials_secret_arn", "must hold keys"))
+        if name == "DescribeServices" and len(live_stops(service)) == 3 and len(refused) < 4:
+            refused.append(name)
+            return Fault(InvalidRequest("credentials_secret_arn", "must hold keys"))
         return None
 
-    refused = [0]
+    refused: list[str] = []
     service.fault = fault
 
     assert recycle(service)["outcome"] == "succeeded"
-    assert refused[0] > 3
+    assert len(refused) == 4
     assert_as_before(service)
+
+
+# What somebody does in the moments before the first change.
+
+
+def before_the_first_change(service: EcsSimulator, happens: Callable[[], object]) -> None:
+    def when_the_lease_is_taken(name: str, _nth: int) -> None:
+        if name == "lease.take":
+            happens()
+
+    service.fault = when_the_lease_is_taken
+
+
+def test_raise_is_kept_when_somebody_asks_for_just_what_is_about_to_be_made() -> None:
+    service = EcsSimulator(desired_count=3)
+    before_the_first_change(service, lambda: service.ask(4))
+
+    report = recycle(service)
+
+    assert (report["outcome"], report["recycled"]) == ("succeeded", service.old)
+    assert max(moment.desired_count for moment in service.history) == 5
+    assert all(stop.in_service >= 4 for stop in service.stops)
+    assert_as_before(service, 4)
+
+
+@pytest.mark.parametrize("highest", [4, 9])
+def test_bounds_are_kept_when_somebody_sets_them_before_the_first_change(highest: int) -> None:
+    service = EcsSimulator(desired_count=3, scaling={"lowest": 1, "highest": 3})
+    before_the_first_change(service, lambda: service.ask_bounds(highest=highest))
+
+    assert recycle(service)["outcome"] == "succeeded"
+    assert service.scaling == {"lowest": 1, "highest": highest}
+    assert_as_before(service)
+
+
+def test_nothing_is_changed_when_somebody_asks_for_fewer_before_the_first_change() -> None:
+    service = EcsSimulator(desired_count=3)
+    before_the_first_change(service, lambda: service.ask(2))
+
+    report = recycle(service)
+
+    assert report["problem"] == "somebody changed the desired count to 2"
+    assert report["desired_count"]["after"] == 2
+    assert {"UpdateService", "StopTask"}.isdisjoint(service.calls)
+
+
+def test_recycle_ends_when_the_service_keeps_growing() -> None:
+    service = EcsSimulator(desired_count=2)
+    # A second recycle of it, with leases elsewhere, adds its surge to ours, and so on.
+    service.fault = lambda name, _nth: (
+        service.ask(service.desired_count + 2) if name == "lease.read" else None
+    )
+
+    report = recycle(service)
+
+    assert report["problem"] == "somebody asked for more tasks 11 times"
+    assert report["desired_count"]["after"] == service.desired_count
+
+
+# What is put back in the end.
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_strength_is_kept_when_an_alarm_rings_before_the_additional_task_is_there(
+    seed: int,
+) -> None:
+    service = EcsSimulator(desired_count=3, start=(60, 60), spares_working=False, seed=seed)
+    service.alarms["errors"] = False
+    service.at(20, lambda: service.alarms.update(errors=True))
+
+    report = recycle(service, alarm_names=("errors",))
+
+    assert report["problem"] == "in ALARM: errors"
+    assert_as_before(service)
+    assert service.lowest() == 3
+
+
+def test_service_is_put_back_when_somebody_deletes_the_lease() -> None:
+    service = EcsSimulator(desired_count=3)
+    run = start(service, wait_time=60)
+    service.at(40, run.leases.items.clear)
+
+    report = run.go()
+
+    assert report
+    assert "is not held by" in str(report["problem"])
+    assert_as_before(service)
+
+
+def test_count_is_told_when_there_was_nothing_to_do() -> None:
+    service = EcsSimulator(desired_count=3)
+    service.protection.update(service.old)
+
+    report = recycle(service)
+
+    assert report["outcome"] == "succeeded"
+    assert report["desired_count"] == {"before": 3, "after": 3}
 
 
 # Further executions.

@@ -26,6 +26,9 @@ LOOKS_IN_A_ROW: Final = 2
 MOST_OPERATIONS: Final = 2_000
 """Operations after which an execution hands over to the next one. It may have 3,000, and the
 replacement of one batch takes some dozens, more when tasks keep failing."""
+MOST_GROWTHS: Final = 10
+"""How often an execution follows somebody who asks for more tasks. Two stacks that recycle one
+service, each with leases of its own, would outbid each other for ever."""
 _LONGEST: Final = 86_400
 _LARGEST_BATCH: Final = 100
 _ALLOWED: Final = (
@@ -48,6 +51,10 @@ _ALLOWED: Final = (
 
 class RecycleHalted(EcsOpsError):
     """Going on could weaken the service; its text says why."""
+
+
+class NoReplacement(RecycleHalted):
+    """The service did not come to strength in the time it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,6 +548,8 @@ class Progress:
     """Ids of tasks that replace nothing: they were there before, or replaced one already."""
     at_hand: list[str] = field(default_factory=list)
     """Ids of the tasks that are being replaced."""
+    growths: int = 0
+    """How often somebody has asked for more tasks."""
     queue: list[str] = field(init=False)
     """Ids of the tasks whose turn has not come, in order."""
 
@@ -668,20 +677,35 @@ class Progress:
         self.at_hand, self.queue = self.queue[:size], self.queue[size:]
         return self.at_hand
 
+    def found(self, strength: Strength) -> None:
+        """Take over what somebody made of the service before anything was changed at it."""
+        self._grow(strength["desired_count"])
+        self.plan["changes"] = {
+            "before": strength,
+            "made": strengthened(strength, self.plan["asked"], self.plan["surge"]),
+            "made_earlier": [],
+        }
+
     def grown(self, desired_count: int) -> None:
         """Take over that somebody asks for more tasks: that is what to keep, and to leave."""
+        self._grow(desired_count)
         changes = self.plan["changes"]
         bounds = changes["made"]["bounds"]
         before: Strength = {
             "desired_count": desired_count,
             "bounds": changes["before"]["bounds"],
         }
-        self.plan["asked"] = desired_count
         self.plan["changes"] = {
             "before": before,
             "made": strengthened(before, desired_count, self.plan["surge"]),
             "made_earlier": [*changes["made_earlier"], *([bounds] if bounds else [])],
         }
+
+    def _grow(self, desired_count: int) -> None:
+        self.growths += 1
+        if self.growths > MOST_GROWTHS:
+            raise RecycleHalted(f"somebody asked for more tasks {self.growths} times")
+        self.plan["asked"] = desired_count
 
     def saw(self, look: Look | None) -> None:
         """Remember how low it went, and which tasks there were by then.

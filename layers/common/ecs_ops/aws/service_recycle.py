@@ -24,6 +24,7 @@ from ecs_ops.recycle import (
     LOOKS_IN_A_ROW,
     MOST_OPERATIONS,
     Done,
+    NoReplacement,
     Plan,
     Progress,
     RecycleHalted,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         Report,
         Services,
         Stop,
+        Strength,
         Survey,
     )
 
@@ -120,6 +122,8 @@ class _Resized(TypedDict):
     desired_count: int | None
     """As it is afterwards; None when it was not looked at."""
     at: float
+    theirs: Strength | None
+    """What somebody has made of the service by then; nothing was changed at it."""
 
 
 class _Stopped(TypedDict):
@@ -171,7 +175,7 @@ def recycle(
         context.logger.exception("Recycling ended early")
         problem = explain(error)
         run.progress.give_up(problem)
-        if run.progress.done["failed"]:
+        if run.progress.done["failed"] or not isinstance(error, NoReplacement):
             run.recover()
     return run.finish(problem)
 
@@ -375,10 +379,16 @@ class _Recycle:
             expected: the bounds as they are, where they are not what they were at first.
         """
         resized = self._step("raise", lambda: self._raise(expected))
-        count = resized["desired_count"] or 0
-        if count < self.progress.goal:
+        count, theirs = resized["desired_count"] or 0, resized["theirs"]
+        if count < (self.progress.plan["asked"] if theirs else self.progress.goal):
             raise RecycleHalted(f"somebody changed the desired count to {count}")
-        if count > self.progress.goal:
+        if theirs and expected:
+            self.progress.grown(count)
+            self.strengthen(expected)
+        elif theirs:
+            self.progress.found(theirs)
+            self.strengthen()
+        elif count > self.progress.goal:
             self._grow(count)
         else:
             self._wait_for_strength("strength", since=resized["at"])
@@ -522,11 +532,21 @@ class _Recycle:
         self._hold()
         changes = self.progress.plan["changes"]
         before, made = changes["before"], changes["made"]
-        # Written down first: a crash right after this line leaves a note of more than was done.
-        self._outside.leases.record(
-            self._continuation["service_arn"], self._continuation["run"], changes
-        )
         bounds = expected or before["bounds"]
+        service_arn, run = self._continuation["service_arn"], self._continuation["run"]
+        lease = self._outside.leases.read(service_arn)
+        if not lease or lease["changes"] != changes or lease["changed_by"] != run:
+            # Nothing of it can have been done yet. So what is there is somebody's own, even where
+            # it is just what is about to be made.
+            strength: Strength = {
+                "desired_count": self._service.describe().desired_count,
+                "bounds": expected or self._service.bounds(),
+            }
+            if strength != {"desired_count": before["desired_count"], "bounds": bounds}:
+                count = strength["desired_count"]
+                return {"desired_count": count, "at": self._clock(), "theirs": strength}
+            # Written down first: a crash right after this leaves a note of more than was done.
+            self._outside.leases.record(service_arn, run, changes)
         if bounds and made["bounds"]:
             found = self._service.change_bounds(bounds, made["bounds"])
             if found and found["highest"] < made["desired_count"]:
@@ -536,7 +556,7 @@ class _Recycle:
                     f" and {made['desired_count']} tasks are needed"
                 )
         count = self._service.change_desired_count(before["desired_count"], made["desired_count"])
-        return {"desired_count": count, "at": self._clock()}
+        return {"desired_count": count, "at": self._clock(), "theirs": None}
 
     def _hold(self) -> None:
         """Make sure that the service is still ours to change, and for a while.
@@ -556,13 +576,20 @@ class _Recycle:
         service_arn = self._continuation["service_arn"]
         lease = leases.read(service_arn)
         count = None
-        # Whoever took over has put it back, or will.
-        if lease and lease["run"] == run and lease["changes"]:
+        if lease is None:
+            # Somebody deleted the item.
+            count = put_back(self._service, self.progress.plan["changes"])
+        elif lease["run"] != run:
+            # Whoever took over has put it back, or will.
+            pass
+        elif lease["changes"]:
             if lease["changed_by"] != run:
                 # Left by an earlier run; nothing more was changed since. Now it is ours to undo.
                 leases.record(service_arn, run, lease["changes"])
             count = put_back(self._service, lease["changes"])
-        return {"desired_count": count, "at": self._clock()}
+        else:
+            count = self._service.describe().desired_count
+        return {"desired_count": count, "at": self._clock(), "theirs": None}
 
     def _count(self) -> int | None:
         try:
@@ -643,7 +670,7 @@ class _Recycle:
             raise RecycleHalted(look["trouble"])
         if not look or not waited.met:
             seen = look["in_service"] if look else "unknown"
-            raise RecycleHalted(
+            raise NoReplacement(
                 f"no replacement within {timeout} seconds:"
                 f" {seen} of {self.progress.goal} tasks are in service"
             )
