@@ -317,8 +317,14 @@ def _begin(
 
 
 def _term(request: RecycleRequest) -> int:
-    """Return for how many seconds a lease is taken: until it is renewed, at the next stop."""
-    return request.wait_time + request.replacement_timeout + _LONGEST_DRAIN + _PATIENCE + _MARGIN
+    """Return for how many seconds a lease is taken.
+
+    It is renewed at each stop. The longest way from there: the replacements and the old tasks'
+    connections take their time, then the pause, the next stop is refused before it renews, so ECS
+    is given time for replacements once more, and putting back is tried until patience ends.
+    """
+    waits = request.replacement_timeout + _LONGEST_DRAIN + request.wait_time
+    return waits + request.replacement_timeout + _PATIENCE + _MARGIN
 
 
 def _survey(request: RecycleRequest, outside: Outside) -> _Surveyed:
