@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ecs_ops.errors import Conflict
 
 if TYPE_CHECKING:
-    from ecs_ops.aws.recycle_lease import Lease, Taken
+    from ecs_ops.aws.recycle_lease import Holder, Lease, Taken
     from ecs_ops.recycle import Changes
 
 
@@ -19,17 +19,22 @@ class FakeLeases:
 
     items: dict[str, Lease] = field(default_factory=dict)
 
-    def take(
-        self, service_arn: str, run: str, execution: str, *, now: float, expires: float
-    ) -> Taken:
+    def take(self, service_arn: str, holder: Holder, *, now: float, expires: float) -> Taken:
         lease = self.items.setdefault(
             service_arn,
-            {"run": run, "execution": execution, "expires": 0, "changes": None, "changed_by": ""},
+            {
+                "run": holder.run,
+                "execution": holder.execution,
+                "number": holder.number,
+                "expires": 0,
+                "changes": None,
+                "changed_by": "",
+            },
         )
-        ok = lease["run"] == run or lease["expires"] <= int(now)
+        ok = _is_of(holder, lease) or lease["expires"] <= int(now)
         if ok:
-            lease.update({"run": run, "execution": execution, "expires": int(expires)})
-        left_over = lease["changes"] if ok and lease["changed_by"] != run else None
+            _renew(lease, holder, expires)
+        left_over = lease["changes"] if ok and lease["changed_by"] != holder.run else None
         return {
             "ok": ok,
             "execution": lease["execution"],
@@ -37,33 +42,43 @@ class FakeLeases:
             "left_over": deepcopy(left_over),
         }
 
-    def record(self, service_arn: str, run: str, changes: Changes) -> None:
-        self._ours(service_arn, run).update({"changes": deepcopy(changes), "changed_by": run})
+    def record(self, service_arn: str, holder: Holder, changes: Changes) -> None:
+        lease = self._ours(service_arn, holder)
+        lease.update({"changes": deepcopy(changes), "changed_by": holder.run})
 
-    def renew(self, service_arn: str, run: str, execution: str, *, expires: float) -> None:
-        self._ours(service_arn, run).update({"execution": execution, "expires": int(expires)})
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
+        _renew(self._ours(service_arn, holder), holder, expires)
 
     def read(self, service_arn: str) -> Lease | None:
         return deepcopy(self.items.get(service_arn))
 
-    def seize(self, service_arn: str, run: str, *, by: str) -> Changes | None:
+    def seize(self, service_arn: str, holder: Holder, *, by: str) -> Changes | None:
         lease = self.items.get(service_arn)
-        if lease is None or lease["run"] not in {run, by}:
+        if lease is None or not (_is_of(holder, lease) or lease["run"] == by):
             return None
         lease.update({"run": by, "changed_by": by})
         return deepcopy(lease["changes"])
 
-    def release(self, service_arn: str, run: str) -> None:
+    def release(self, service_arn: str, holder: Holder) -> None:
         lease = self.items.get(service_arn)
-        if lease is None or lease["run"] != run:
+        if lease is None or not _is_of(holder, lease):
             return
-        if lease["changed_by"] in {"", run}:
+        if lease["changed_by"] in {"", holder.run}:
             del self.items[service_arn]
         else:
             lease["expires"] = 0
 
-    def _ours(self, service_arn: str, run: str) -> Lease:
+    def _ours(self, service_arn: str, holder: Holder) -> Lease:
         lease = self.items.get(service_arn)
-        if lease is None or lease["run"] != run:
-            raise Conflict(f"the lease of {service_arn} is not held by {run} any more")
+        if lease is None or not _is_of(holder, lease):
+            raise Conflict(f"the lease of {service_arn} is not held by {holder.execution} any more")
         return lease
+
+
+def _is_of(holder: Holder, lease: Lease) -> bool:
+    return lease["run"] == holder.run and lease["number"] <= holder.number
+
+
+def _renew(lease: Lease, holder: Holder, expires: float) -> None:
+    run, number, execution = holder
+    lease.update({"run": run, "number": number, "execution": execution, "expires": int(expires)})

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aws_durable_execution_sdk_python import DurableContext
 
-    from ecs_ops.aws.recycle_lease import Lease, Taken
+    from ecs_ops.aws.recycle_lease import Holder, Lease, Taken
     from ecs_ops.aws.recycle_rescue import Rescue
     from ecs_ops.recycle import Changes, RecycleRequest, Report
     from tests.ecs_simulator import EcsSimulator
@@ -40,32 +40,30 @@ class CountedLeases(FakeLeases):
 
     service: EcsSimulator = field(kw_only=True)
 
-    def take(
-        self, service_arn: str, run: str, execution: str, *, now: float, expires: float
-    ) -> Taken:
+    def take(self, service_arn: str, holder: Holder, *, now: float, expires: float) -> Taken:
         with self.service.call("lease.take"):
-            return super().take(service_arn, run, execution, now=now, expires=expires)
+            return super().take(service_arn, holder, now=now, expires=expires)
 
-    def record(self, service_arn: str, run: str, changes: Changes) -> None:
+    def record(self, service_arn: str, holder: Holder, changes: Changes) -> None:
         with self.service.call("lease.record"):
-            super().record(service_arn, run, changes)
+            super().record(service_arn, holder, changes)
             self.service.announce(changes["made"])
 
-    def renew(self, service_arn: str, run: str, execution: str, *, expires: float) -> None:
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
         with self.service.call("lease.renew"):
-            super().renew(service_arn, run, execution, expires=expires)
+            super().renew(service_arn, holder, expires=expires)
 
     def read(self, service_arn: str) -> Lease | None:
         with self.service.call("lease.read"):
             return super().read(service_arn)
 
-    def seize(self, service_arn: str, run: str, *, by: str) -> Changes | None:
+    def seize(self, service_arn: str, holder: Holder, *, by: str) -> Changes | None:
         with self.service.call("lease.seize"):
-            return super().seize(service_arn, run, by=by)
+            return super().seize(service_arn, holder, by=by)
 
-    def release(self, service_arn: str, run: str) -> None:
+    def release(self, service_arn: str, holder: Holder) -> None:
         with self.service.call("lease.release"):
-            super().release(service_arn, run)
+            super().release(service_arn, holder)
             self.service.announce(None)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from ecs_ops.aws.durable import GaveUp
 from ecs_ops.aws.ended_execution import EndedExecution
+from ecs_ops.aws.recycle_lease import Holder
 from ecs_ops.aws.recycle_rescue import rescue
 from ecs_ops.aws.service_recycle import CONTINUATION, Outside
 from ecs_ops.errors import InvalidRequest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 RUN = "arn:aws:lambda:us-west-2:111122223333:function:recycle:1/durable-execution/first/0a16"
 FURTHER = f"{RUN.removesuffix('first/0a16')}{sha256(RUN.encode()).hexdigest()[:32]}-2/31bd"
+HOLDER = Holder(RUN, 1, RUN)
 EVENT = {"cluster_name": "shop", "service_name": "web", "role_arn": "arn:role"}
 REFUSED = InvalidRequest("role_arn", "arn:role is not among those that are allowed")
 INVALID, STEP = "ecs_ops.errors.InvalidRequest", "aws_durable_execution_sdk_python.exceptions."
@@ -39,10 +41,10 @@ class Rescued:
         self.told: list[tuple[Rescue, str]] = []
         self._refusals = refusals
         arn = self.service.describe().arn
-        self.leases.take(arn, RUN, RUN, now=self.service.clock(), expires=self.service.clock())
+        self.leases.take(arn, HOLDER, now=self.service.clock(), expires=self.service.clock())
         self.leases.record(
             arn,
-            RUN,
+            HOLDER,
             {
                 "before": {"desired_count": 3, "bounds": None},
                 "made": {"desired_count": 4, "bounds": None},
@@ -128,3 +130,16 @@ def test_recycle_of_another_is_left_alone_when_somebody_makes_up_a_continuation(
 
     assert rescued.service.desired_count == 4
     assert rescued.leases.items
+
+
+def test_service_is_left_to_a_further_execution_when_that_has_begun() -> None:
+    rescued = Rescued()
+    arn, now = rescued.service.describe().arn, rescued.service.clock()
+    rescued.leases.renew(arn, Holder(RUN, 2, FURTHER), expires=now + 3_600)
+
+    done = rescued.go(EndedExecution(RUN, "STOPPED", EVENT, ""))
+
+    assert done
+    assert not done["put_back"]
+    assert rescued.service.desired_count == 4
+    assert rescued.leases.items[arn]["execution"] == FURTHER

@@ -531,6 +531,7 @@ def test_surge_of_a_dead_run_is_undone_when_the_next_one_recycles_the_service(
     run.leases.items[service.describe().arn] = {
         "run": "dead",
         "execution": "dead",
+        "number": 1,
         "expires": 0,
         "changes": {
             "before": {"desired_count": 3, "bounds": bounds},

@@ -13,6 +13,7 @@ run makes it its own with `record`.
 | --- | --- |
 | `run` | whose lease it is; the same in all executions of one recycle |
 | `execution` | ARN of the durable execution that works on it |
+| `number` | which of the run's executions that is: what is left of an earlier one changes nothing |
 | `expiresAt` | epoch seconds; 0 when it was given up |
 | `changes` | JSON of `ecs_ops.recycle.Changes` |
 | `changedBy` | the run that recorded the changes |
@@ -22,7 +23,7 @@ run makes it its own with `record`.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypedDict
 
 from ecs_ops.aws.clients import aws_errors
 from ecs_ops.errors import Conflict
@@ -37,6 +38,19 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 30 * 86_400
 """Seconds after its lease ended for which a ledger is kept."""
+
+
+_OURS: Final = "#run = :run AND (attribute_not_exists(#number) OR #number <= :number)"
+
+
+class Holder(NamedTuple):
+    """An execution of a run. A lease that a later one has renewed is not an earlier one's."""
+
+    run: str
+    number: int
+    """1 is the first."""
+    execution: str
+    """ARN."""
 
 
 class Taken(TypedDict):
@@ -56,6 +70,7 @@ class Lease(TypedDict):
 
     run: str
     execution: str
+    number: int
     expires: int
     """Epoch seconds; 0 when it was given up."""
     changes: Changes | None
@@ -70,25 +85,23 @@ class Leases(Protocol):
     Transient and AwsFailure; the call was then made or not.
     """
 
-    def take(
-        self, service_arn: str, run: str, execution: str, *, now: float, expires: float
-    ) -> Taken:
+    def take(self, service_arn: str, holder: Holder, *, now: float, expires: float) -> Taken:
         """Take the lease if it is free, expired, or of the same run."""
         ...
 
-    def record(self, service_arn: str, run: str, changes: Changes) -> None:
+    def record(self, service_arn: str, holder: Holder, changes: Changes) -> None:
         """Write down what is about to be changed, in place of what was written down before.
 
         Raises:
-            Conflict: the lease is not this run's (any more).
+            Conflict: the lease is not this holder's (any more).
         """
         ...
 
-    def renew(self, service_arn: str, run: str, execution: str, *, expires: float) -> None:
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
         """Let the lease end later, and name the execution that works on it now.
 
         Raises:
-            Conflict: the lease is not this run's (any more).
+            Conflict: the lease is not this holder's (any more).
         """
         ...
 
@@ -96,24 +109,24 @@ class Leases(Protocol):
         """Return what is written down; None when there is nothing."""
         ...
 
-    def seize(self, service_arn: str, run: str, *, by: str) -> Changes | None:
+    def seize(self, service_arn: str, holder: Holder, *, by: str) -> Changes | None:
         """Take a run's lease away from it, with all that is written down.
 
         From then on whatever is left of that run can neither change the service nor the lease.
 
         Args:
             service_arn: the service.
-            run: whose lease it is.
+            holder: whose lease it is.
             by: who has it then; a second time changes nothing more.
 
         Returns:
             What there is to put back; None when there is nothing, or when the lease is not that
-            run's (any more).
+            holder's (any more).
         """
         ...
 
-    def release(self, service_arn: str, run: str) -> None:
-        """Give the lease up, if it is this run's, and forget what this run recorded.
+    def release(self, service_arn: str, holder: Holder) -> None:
+        """Give the lease up, if it is this holder's, and forget what this run recorded.
 
         What another run left, and this one did not make its own, stays written down.
         """
@@ -130,32 +143,32 @@ class RecycleLease:
         self._client = client
         self._table_name = table_name
 
-    def take(
-        self, service_arn: str, run: str, execution: str, *, now: float, expires: float
-    ) -> Taken:
+    def take(self, service_arn: str, holder: Holder, *, now: float, expires: float) -> Taken:
         """Take the lease if it is free, expired, or of the same run."""
         ok, lease = self._update(
             service_arn,
-            "attribute_not_exists(serviceArn) OR #run = :run OR #expiresAt <= :now",
-            {":now": {"N": str(int(now))}, ":run": {"S": run}},
-            _attributes(run, execution, expires),
+            f"attribute_not_exists(serviceArn) OR ({_OURS}) OR #expiresAt <= :now",
+            {":now": {"N": str(int(now))}, **_values(holder)},
+            _attributes(holder, expires),
         )
         return {
             "ok": ok,
             "execution": lease["execution"],
             "expires": lease["expires"],
-            "left_over": lease["changes"] if ok and lease["changed_by"] != run else None,
+            "left_over": lease["changes"] if ok and lease["changed_by"] != holder.run else None,
         }
 
-    def record(self, service_arn: str, run: str, changes: Changes) -> None:
+    def record(self, service_arn: str, holder: Holder, changes: Changes) -> None:
         """Write down what is about to be changed; raise Conflict when the lease is not ours."""
         self._update_ours(
-            service_arn, run, {"changes": {"S": json.dumps(changes)}, "changedBy": {"S": run}}
+            service_arn,
+            holder,
+            {"changes": {"S": json.dumps(changes)}, "changedBy": {"S": holder.run}},
         )
 
-    def renew(self, service_arn: str, run: str, execution: str, *, expires: float) -> None:
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
         """Let the lease end later; raise Conflict when it is not ours."""
-        self._update_ours(service_arn, run, _attributes(run, execution, expires))
+        self._update_ours(service_arn, holder, _attributes(holder, expires))
 
     def read(self, service_arn: str) -> Lease | None:
         """Return what is written down, as the last write left it."""
@@ -165,17 +178,17 @@ class RecycleLease:
             ).get("Item")
         return _lease(item) if item else None
 
-    def seize(self, service_arn: str, run: str, *, by: str) -> Changes | None:
+    def seize(self, service_arn: str, holder: Holder, *, by: str) -> Changes | None:
         """Take a run's lease away from it; return what there is to put back."""
         ok, lease = self._update(
             service_arn,
-            "#run = :run OR #run = :by",
-            {":run": {"S": run}, ":by": {"S": by}},
+            f"({_OURS}) OR #run = :by",
+            {":by": {"S": by}, **_values(holder)},
             {"run": {"S": by}, "changedBy": {"S": by}},
         )
         return lease["changes"] if ok else None
 
-    def release(self, service_arn: str, run: str) -> None:
+    def release(self, service_arn: str, holder: Holder) -> None:
         """Give the lease up, if it is ours; keep what another run left."""
         refused = self._client.exceptions.ConditionalCheckFailedException
         with aws_errors("DeleteItem"):
@@ -184,23 +197,23 @@ class RecycleLease:
                     TableName=self._table_name,
                     Key=_key(service_arn),
                     ConditionExpression=(
-                        "#run = :run AND (attribute_not_exists(changedBy) OR changedBy = :run)"
+                        f"{_OURS} AND (attribute_not_exists(changedBy) OR changedBy = :run)"
                     ),
-                    ExpressionAttributeNames={"#run": "run"},
-                    ExpressionAttributeValues={":run": {"S": run}},
+                    ExpressionAttributeNames={"#run": "run", "#number": "number"},
+                    ExpressionAttributeValues=_values(holder),
                 )
             except refused:
                 pass
             else:
                 return
-        self._update(service_arn, "#run = :run", {":run": {"S": run}}, {"expiresAt": {"N": "0"}})
+        self._update(service_arn, _OURS, _values(holder), {"expiresAt": {"N": "0"}})
 
     def _update_ours(
-        self, service_arn: str, run: str, attributes: Mapping[str, AttributeValueTypeDef]
+        self, service_arn: str, holder: Holder, attributes: Mapping[str, AttributeValueTypeDef]
     ) -> None:
-        ok, _ = self._update(service_arn, "#run = :run", {":run": {"S": run}}, attributes)
+        ok, _ = self._update(service_arn, _OURS, _values(holder), attributes)
         if not ok:
-            raise Conflict(f"the lease of {service_arn} is not held by {run} any more")
+            raise Conflict(f"the lease of {service_arn} is not held by {holder.execution} any more")
 
     def _update(
         self,
@@ -212,7 +225,8 @@ class RecycleLease:
         """Set attributes under a condition; return whether it was met, and what is there now."""
         refused = self._client.exceptions.ConditionalCheckFailedException
         # Some of the names are words of the expression language.
-        names = {name for name in ("run", "expiresAt") if f"#{name}" in condition} | {*attributes}
+        words = {word for word in ("run", "number", "expiresAt") if f"#{word}" in condition}
+        names = words | {*attributes}
         with aws_errors("UpdateItem"):
             try:
                 answer: Mapping[str, Any] = self._client.update_item(
@@ -244,16 +258,24 @@ def _lease(item: Mapping[str, Any]) -> Lease:
     return {
         "run": text("run"),
         "execution": text("execution"),
+        # An item of an earlier version has none.
+        "number": int(item["number"]["N"]) if "number" in item else 0,
         "expires": int(item["expiresAt"]["N"]) if "expiresAt" in item else 0,
         "changes": json.loads(text("changes")) if "changes" in item else None,
         "changed_by": text("changedBy"),
     }
 
 
-def _attributes(run: str, execution: str, expires: float) -> dict[str, AttributeValueTypeDef]:
+def _values(holder: Holder) -> dict[str, AttributeValueTypeDef]:
+    """Return what `_OURS` speaks of."""
+    return {":run": {"S": holder.run}, ":number": {"N": str(holder.number)}}
+
+
+def _attributes(holder: Holder, expires: float) -> dict[str, AttributeValueTypeDef]:
     return {
-        "run": {"S": run},
-        "execution": {"S": execution},
+        "run": {"S": holder.run},
+        "execution": {"S": holder.execution},
+        "number": {"N": str(holder.number)},
         "expiresAt": {"N": str(int(expires))},
         "ttl": {"N": str(int(expires) + REMEMBERED)},
     }

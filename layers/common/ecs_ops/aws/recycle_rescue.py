@@ -14,11 +14,12 @@ from aws_durable_execution_sdk_python.exceptions import StepError
 
 from ecs_ops.aws.durable import GaveUp, attempt, run_step
 from ecs_ops.aws.metrics import unmeasured
+from ecs_ops.aws.recycle_lease import Holder
 from ecs_ops.aws.service_recycle import (
     CONTINUATION,
     MENDABLE,
     PASSING,
-    place_in_run,
+    holder_of,
     put_back,
     without_continuation,
 )
@@ -122,7 +123,7 @@ def rescue(
             # An invocation that was under way may have changed it once more in the same moment.
             context.wait(Duration(seconds=_LIFE), name="grace")
             done = try_to("restore-again", undo)
-        try_to("release", lambda: _let_go(outside_of, request, found["run"]))
+        try_to("release", lambda: _let_go(outside_of, request, found))
     except GaveUp as error:
         end(found_so_far, str(error))
         raise
@@ -134,6 +135,7 @@ class _Found(TypedDict):
 
     request: dict[str, Any]
     run: str
+    number: int
     refused: str
     """Why it never began, if so."""
     rescue: Rescue
@@ -145,13 +147,14 @@ def _found(ended: EndedExecution | None) -> _Found | None:
     given = without_continuation(ended.input)
     try:
         request = RecycleRequest.parse(given)
-        run, _ = place_in_run(ended.input, ended.arn)
+        holder = holder_of(ended.input, ended.arn)
     except InvalidRequest:
         # Refused, for the same reason: it never began.
         return None
     return {
         "request": given,
-        "run": run,
+        "run": holder.run,
+        "number": holder.number,
         "refused": _refusal(ended),
         "rescue": {
             "execution": ended.arn,
@@ -177,12 +180,13 @@ def _refusal(ended: EndedExecution) -> str:
 def _undo(
     outside_of: Callable[[RecycleRequest], Outside], request: RecycleRequest, found: _Found
 ) -> Rescue:
-    run, so_far = found["run"], found["rescue"]
+    so_far = found["rescue"]
+    ended = Holder(found["run"], found["number"], so_far["execution"])
     try:
         outside = outside_of(request)
         service_arn = outside.service.describe().arn
         # From here on, what is left of the ended execution may not touch the service any more.
-        changes = outside.leases.seize(service_arn, run, by=_rescuer(run))
+        changes = outside.leases.seize(service_arn, ended, by=_rescuer(found).run)
         if not changes:
             return so_far
         return {**so_far, "put_back": True, "desired_count": put_back(outside.service, changes)}
@@ -195,12 +199,12 @@ def _undo(
 
 
 def _let_go(
-    outside_of: Callable[[RecycleRequest], Outside], request: RecycleRequest, run: str
+    outside_of: Callable[[RecycleRequest], Outside], request: RecycleRequest, found: _Found
 ) -> None:
     with suppress(InvalidRequest, NotFound):
         outside = outside_of(request)
-        outside.leases.release(outside.service.describe().arn, _rescuer(run))
+        outside.leases.release(outside.service.describe().arn, _rescuer(found))
 
 
-def _rescuer(run: str) -> str:
-    return f"rescue of {run}"
+def _rescuer(found: _Found) -> Holder:
+    return Holder(f"rescue of {found['run']}", found["number"], found["rescue"]["execution"])

@@ -19,6 +19,7 @@ from aws_durable_execution_sdk_python.exceptions import StepError, Unrecoverable
 
 from ecs_ops.aws.durable import attempt, explain, run_step, wait_until
 from ecs_ops.aws.metrics import unmeasured
+from ecs_ops.aws.recycle_lease import Holder
 from ecs_ops.errors import AwsFailure, Conflict, InvalidRequest, NotFound, Transient
 from ecs_ops.recycle import (
     LOOKS_IN_A_ROW,
@@ -180,8 +181,8 @@ def recycle(
     return run.finish(problem)
 
 
-def place_in_run(event: Mapping[str, Any], execution: str) -> tuple[str, int]:
-    """Return the run an execution belongs to, named by its first one, and which one it is.
+def holder_of(event: Mapping[str, Any], execution: str) -> Holder:
+    """Return which execution of which run this is; a run is named by its first one.
 
     Args:
         event: the execution's input.
@@ -191,12 +192,12 @@ def place_in_run(event: Mapping[str, Any], execution: str) -> tuple[str, int]:
         InvalidRequest: it was not an execution before it that handed over to it.
     """
     if CONTINUATION not in event:
-        return execution, 1
+        return Holder(execution, 1, execution)
     match event[CONTINUATION]:
         case {"run": str(run), "number": int(number)} if number > 1 and _name_in(
             execution
         ) == _further_name(run, number):
-            return run, number
+            return Holder(run, number, execution)
     raise InvalidRequest(CONTINUATION, "is not for people: one execution hands it to the next")
 
 
@@ -206,7 +207,7 @@ def continuation_of(event: Mapping[str, Any], execution: str) -> Continuation | 
     Raises:
         InvalidRequest: it was made up, or is of a version that wrote down something else.
     """
-    place_in_run(event, execution)
+    holder_of(event, execution)
     match event.get(CONTINUATION):
         case None:
             return None
@@ -281,7 +282,10 @@ def _begin(
         def lease() -> _Leased:
             now = outside.clock()
             taken = outside.leases.take(
-                service_arn, execution, execution, now=now, expires=now + _term(request)
+                service_arn,
+                Holder(execution, 1, execution),
+                now=now,
+                expires=now + _term(request),
             )
             return {
                 "held_by": "" if taken["ok"] else taken["execution"],
@@ -372,7 +376,8 @@ class _Recycle:
         self._clock = outside.clock
         self._put = outside.put
         self._place = place_of(request)
-        self._execution = execution
+        self._service_arn = continuation["service_arn"]
+        self._holder = Holder(continuation["run"], continuation["number"], execution)
         self._batch = 0
         self._quickest = 0.0
         self._most_executions = len(self.progress.known)
@@ -498,9 +503,7 @@ class _Recycle:
         )
         self._attempt(
             "release",
-            lambda: self._outside.leases.release(
-                self._continuation["service_arn"], self._continuation["run"]
-            ),
+            lambda: self._outside.leases.release(self._service_arn, self._holder),
             deadline=began + _PATIENCE,
         )
         report = self.progress.report(
@@ -523,7 +526,7 @@ class _Recycle:
         self._put({"Recycles": 1}, Outcome=report["outcome"])
         self._put({"TasksReplaced": len(report["recycled"])}, **self._place)
         if self._request.notify:
-            self._outside.tell(report, self._execution)
+            self._outside.tell(report, self._holder.execution)
 
     def _step[T](self, name: str, func: Callable[[], T]) -> T:
         self.operations += 1
@@ -539,9 +542,9 @@ class _Recycle:
         changes = self.progress.plan["changes"]
         before, made = changes["before"], changes["made"]
         bounds = expected or before["bounds"]
-        service_arn, run = self._continuation["service_arn"], self._continuation["run"]
-        lease = self._outside.leases.read(service_arn)
-        if not lease or lease["changes"] != changes or lease["changed_by"] != run:
+        lease = self._outside.leases.read(self._service_arn)
+        written = lease and (lease["changed_by"], lease["changes"])
+        if written != (self._holder.run, changes):
             # Nothing of it can have been done yet. So what is there is somebody's own, even where
             # it is just what is about to be made.
             strength: Strength = {
@@ -552,7 +555,7 @@ class _Recycle:
                 count = strength["desired_count"]
                 return {"desired_count": count, "at": self._clock(), "theirs": strength}
             # Written down first: a crash right after this leaves a note of more than was done.
-            self._outside.leases.record(service_arn, run, changes)
+            self._outside.leases.record(self._service_arn, self._holder, changes)
         if bounds and made["bounds"]:
             found = self._service.change_bounds(bounds, made["bounds"])
             if found and found["highest"] < made["desired_count"]:
@@ -571,27 +574,23 @@ class _Recycle:
             Conflict: somebody else has taken over, or has put the service back.
         """
         self._outside.leases.renew(
-            self._continuation["service_arn"],
-            self._continuation["run"],
-            self._execution,
-            expires=self._clock() + _term(self._request),
+            self._service_arn, self._holder, expires=self._clock() + _term(self._request)
         )
 
     def _restore(self) -> _Resized:
-        leases, run = self._outside.leases, self._continuation["run"]
-        service_arn = self._continuation["service_arn"]
-        lease = leases.read(service_arn)
+        leases, run, number = self._outside.leases, self._holder.run, self._holder.number
+        lease = leases.read(self._service_arn)
         count = None
         if lease is None:
             # Somebody deleted the item.
             count = put_back(self._service, self.progress.plan["changes"])
-        elif lease["run"] != run:
+        elif lease["run"] != run or lease["number"] > number:
             # Whoever took over has put it back, or will.
             pass
         elif lease["changes"]:
             if lease["changed_by"] != run:
                 # Left by an earlier run; nothing more was changed since. Now it is ours to undo.
-                leases.record(service_arn, run, lease["changes"])
+                leases.record(self._service_arn, self._holder, lease["changes"])
             count = put_back(self._service, lease["changes"])
         else:
             count = self._service.describe().desired_count
