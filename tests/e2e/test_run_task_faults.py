@@ -84,17 +84,21 @@ class Stack:
             others: properties of further resources, by name; each waits for the one before.
         """
         if self.cell.request == "Create":
-            self._inject()
-        template = self._template({"Run": self.cell.properties, **others})
-        self.cloudformation.create_stack(StackName=self.name, TemplateBody=template)
+            self.inject()
+        self.begin(**others)
         if meddle:
             self.running_task()
             meddle(self)
         self.wait("stack_create_complete")
 
+    def begin(self, **others: Any) -> None:
+        """Begin to create the stack."""
+        template = self._template({"Run": self.cell.properties, **others})
+        self.cloudformation.create_stack(StackName=self.name, TemplateBody=template)
+
     def update(self, **others: Any) -> None:
         """Update the stack such that its task runs again."""
-        self._inject()
+        self.inject()
         run = {**self.cell.properties, "Iteration": "2"}
         template = self._template({"Run": run, **others})
         self.cloudformation.update_stack(StackName=self.name, TemplateBody=template)
@@ -171,7 +175,8 @@ class Stack:
             ],
         )
 
-    def _inject(self) -> None:
+    def inject(self) -> None:
+        """Let the cell's faults begin."""
         for rule in self.cell.faults:
             self.faults.inject(**rule)
 
@@ -251,6 +256,18 @@ def _delete(stack: Stack) -> None:
     stack.wait("stack_delete_complete")
 
 
+def _delete_meanwhile(stack: Stack) -> None:
+    stack.inject()
+    stack.begin()
+    (refusal,) = stack.cell.faults
+
+    def refused() -> bool:
+        return any(rule["happened"] for rule in stack.faults.report()["rules"])
+
+    eventually(refused, f"{refusal['action']} refused for {stack.name}")
+    stack.cloudformation.delete_stack(StackName=stack.name)
+
+
 def _update(stack: Stack) -> None:
     stack.create()
     stack.update()
@@ -319,6 +336,14 @@ CELLS = [
         properties={"Timeout": 4},
         status="FAILED",
         says="RESOURCE:MEMORY",
+        tasks=0,
+    ),
+    Cell(
+        name="stack is deleted while there is no capacity",
+        faults=(_failures("RESOURCE:CPU", None),),
+        story=_delete_meanwhile,
+        status="FAILED",
+        says="Nothing was run|there is no stack",
         tasks=0,
     ),
     Cell(
