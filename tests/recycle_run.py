@@ -16,7 +16,7 @@ from ecs_ops.aws.ended_execution import EndedExecution
 from ecs_ops.aws.recycle_rescue import rescue
 from ecs_ops.aws.service_recycle import Outside, continuation_of, recycle
 from ecs_ops.errors import EcsOpsError
-from ecs_ops.recycle import MOST_OPERATIONS
+from ecs_ops.recycle import MOST_OPERATIONS, unpack
 from tests.fake_leases import FakeLeases
 from tests.inline_context import Death, InlineContext, Killed
 
@@ -107,7 +107,8 @@ class RecycleRun:
     def surveyed(self) -> list[str]:
         """Return the ARNs of the tasks that were there at the start; none if it never looked."""
         found = json.loads(self.contexts[0].result("survey") or "{}").get("found") or {}
-        return [f"{found['arn_prefix']}{task['id']}" for task in found.get("tasks", [])]
+        tasks = unpack(found["tasks"]) if found else []
+        return [f"{found['arn_prefix']}{task['id']}" for task in tasks]
 
     @property
     def outside(self) -> Outside:

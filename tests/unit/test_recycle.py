@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.recycle import (
+    LARGEST_SURVEY,
     Changes,
     Look,
     Progress,
@@ -28,10 +31,13 @@ from ecs_ops.recycle import (
     spread,
     strengthened,
     survey,
+    unpack,
 )
 
 ACTIVE = Service("arn:service", "ACTIVE", desired_count=3, deployment="d1", deployments=1)
 REQUEST = RecycleRequest("shop", "web")
+STEP_LIMIT = 256 * 1024
+"""Bytes of what a step stores."""
 
 
 def task(name: str, since: float = 0, **changes: Any) -> Task:
@@ -197,6 +203,23 @@ def test_tasks_are_planned_oldest_first_and_some_left_alone() -> None:
     ]
 
 
+def test_survey_and_look_fit_into_what_a_step_stores_when_there_are_thousands_of_tasks() -> None:
+    chance = random.Random(1)
+    tasks = tuple(
+        task(f"{chance.getrandbits(128):032x}", since=1_767_233_469 + number)
+        for number in range(6_500)
+    )
+    recycling = Progress(*plan(REQUEST, surveyed()))
+
+    found, seen = surveyed(*tasks), look(recycling, Sighting(tasks))
+
+    assert len(found["tasks"]) <= LARGEST_SURVEY
+    assert [one["id"] for one in unpack(found["tasks"])] == [one.arn[9:] for one in tasks]
+    assert len(unpack(seen["new"])) == 6_500
+    assert len(json.dumps(found)) < STEP_LIMIT
+    assert len(json.dumps(seen)) < STEP_LIMIT
+
+
 @pytest.mark.parametrize(("maintain", "goal"), [(True, 5), (False, 3)])
 def test_goal_is_a_batch_more_when_the_state_is_to_be_maintained(
     maintain: bool,  # noqa: FBT001 - a parameter of the table above
@@ -213,7 +236,7 @@ def test_goal_is_a_batch_more_when_the_state_is_to_be_maintained(
 )
 def test_turns_are_shared_between_zones_when_tasks_are_spread(found: list[tuple[int, str]]) -> None:
     tasks: list[TaskSurvey] = [
-        {"id": f"{number:02}", "zone": zone, "since": since}
+        {"id": f"{number:02}", "zone": zone, "since": since, "protected": False}
         for number, (since, zone) in enumerate(found)
     ]
 

@@ -390,6 +390,17 @@ def test_nothing_is_done_when_the_service_cannot_be_recycled(
     assert {"UpdateService", "StopTask", "lease.take"}.isdisjoint(service.calls)
 
 
+def test_nothing_is_done_when_a_survey_would_not_fit_into_what_a_step_stores() -> None:
+    # Tasks by the thousand are told from each other by as much as this one name.
+    zone = f"{random.Random(1).getrandbits(2_000_000):x}"
+    service = EcsSimulator(desired_count=1, zones=(zone,))
+    run = start(service)
+
+    assert run.go() is None
+    assert str(run.problem) == ("service_name: web has more tasks than can be recycled, some 6,500")
+    assert {"UpdateService", "StopTask", "lease.take"}.isdisjoint(service.calls)
+
+
 def test_second_recycle_is_refused_when_the_service_is_being_recycled() -> None:
     service = EcsSimulator(desired_count=3)
     run, second = start(service, wait_time=60), start(service)

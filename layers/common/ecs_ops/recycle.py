@@ -13,6 +13,9 @@ believes it stops tasks like dominoes: https://github.com/aws/aws-cli/issues/589
 
 from __future__ import annotations
 
+import json
+import zlib
+from base64 import b85decode, b85encode
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypedDict
@@ -29,6 +32,8 @@ replacement of one batch takes some dozens, more when tasks keep failing."""
 MOST_GROWTHS: Final = 10
 """How often an execution follows somebody who asks for more tasks. Two stacks that recycle one
 service, each with leases of its own, would outbid each other for ever."""
+LARGEST_SURVEY: Final = 200_000
+"""Characters of packed tasks, some 6,500 of them. What a step stores may take 256 KB."""
 _LONGEST: Final = 86_400
 _LARGEST_BATCH: Final = 100
 _ALLOWED: Final = (
@@ -233,12 +238,10 @@ class Survey(TypedDict):
     service: dict[str, Any]
     """The fields of Service."""
     strength: Strength
-    tasks: list[TaskSurvey]
-    """Oldest first."""
+    tasks: str
+    """TaskSurvey of each, oldest first, packed."""
     arn_prefix: str
     """What the ARNs of its tasks have in common."""
-    protected: list[str]
-    """Ids of tasks under task protection."""
     ringing: list[str]
     in_service: int
     reports_health: bool
@@ -247,11 +250,13 @@ class Survey(TypedDict):
 
 
 class TaskSurvey(TypedDict):
-    """One task. Short, because a step's result may hold thousands."""
+    """One task."""
 
     id: str
     zone: str
     since: int
+    protected: bool
+    """Whether it is under task protection."""
 
 
 class Look(TypedDict):
@@ -262,8 +267,8 @@ class Look(TypedDict):
     in_service: int
     lowest: int
     """Fewest tasks in service on any look of this wait."""
-    new: list[str]
-    """Ids of the new tasks that are in service."""
+    new: str
+    """Ids of the new tasks that are in service, packed: a further execution knows none of them."""
     trouble: str
     """Why waiting on makes no sense; '' as long as it does."""
 
@@ -375,12 +380,18 @@ def survey(
     return {
         "service": {name: getattr(service, name) for name in Service.__slots__},
         "strength": {"desired_count": service.desired_count, "bounds": bounds},
-        "tasks": [
-            {"id": task_id(task.arn), "zone": task.zone, "since": int(task.since)}
-            for task in oldest_first
-        ],
+        "tasks": pack(
+            [
+                {
+                    "id": task_id(task.arn),
+                    "zone": task.zone,
+                    "since": int(task.since),
+                    "protected": task.arn in protected,
+                }
+                for task in oldest_first
+            ]
+        ),
         "arn_prefix": oldest_first[0].arn.rpartition("/")[0] + "/" if oldest_first else "",
-        "protected": sorted(map(task_id, protected)),
         "ringing": list(ringing),
         "in_service": len(in_service(oldest_first)),
         "reports_health": _report_health(oldest_first),
@@ -426,8 +437,9 @@ def plan(
     before = _before(surveyed["strength"], left_over)
     skipped: list[TaskNote] = []
     kept: list[TaskSurvey] = []
-    for task in surveyed["tasks"]:
-        if task["id"] in surveyed["protected"]:
+    tasks: list[TaskSurvey] = unpack(surveyed["tasks"])
+    for task in tasks:
+        if task["protected"]:
             skipped.append({"id": task["id"], "why": "it is under task protection"})
         elif surveyed["at"] - task["since"] < request.min_age:
             skipped.append({"id": task["id"], "why": f"it is younger than {request.min_age} s"})
@@ -452,6 +464,16 @@ def plan(
         "in_service_before": surveyed["in_service"],
         "lowest": surveyed["in_service"],
     }
+
+
+def pack(rows: object) -> str:
+    """Return JSON as a text that takes little space in what a step stores."""
+    return b85encode(zlib.compress(json.dumps(rows, separators=(",", ":")).encode())).decode()
+
+
+def unpack(packed: str) -> Any:
+    """Return what was packed."""
+    return json.loads(zlib.decompress(b85decode(packed)))
 
 
 def spread(tasks: Iterable[TaskSurvey]) -> list[TaskSurvey]:
@@ -605,7 +627,7 @@ class Progress:
             "passed": before["passed"] + 1 if good else 0,
             "in_service": count,
             "lowest": min(count, before["lowest"]),
-            "new": new,
+            "new": pack(new),
             "trouble": self._trouble(sighting, ringing),
         }
 
@@ -718,7 +740,7 @@ class Progress:
             # As many as replace what is stopped at hand stay new until that is accounted for: the
             # wait for them may be yet to come, when a stop was cut off and is tried again.
             owed = len(self.stopped.intersection(self.at_hand))
-            self.known.update(look["new"][owed:])
+            self.known.update(unpack(look["new"])[owed:])
 
     def tried(self, stop: Stop) -> None:
         """Remember an attempt to stop the tasks at hand."""
@@ -730,7 +752,7 @@ class Progress:
 
     def replaced(self, look: Look) -> None:
         """Account for the tasks at hand, whose replacements are in service."""
-        self.known.update(look["new"])
+        self.known.update(unpack(look["new"]))
         self.done["recycled"] += self.at_hand
         self.at_hand = []
 

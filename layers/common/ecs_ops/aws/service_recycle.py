@@ -22,6 +22,7 @@ from ecs_ops.aws.metrics import unmeasured
 from ecs_ops.aws.recycle_lease import Holder
 from ecs_ops.errors import AwsFailure, Conflict, InvalidRequest, NotFound, Transient
 from ecs_ops.recycle import (
+    LARGEST_SURVEY,
     LOOKS_IN_A_ROW,
     MOST_OPERATIONS,
     Done,
@@ -109,8 +110,8 @@ class Continuation(TypedDict):
 class _Surveyed(TypedDict):
     found: Survey | None
     field: str
-    missing: str
-    """What does not exist; an error's type would not survive a step."""
+    problem: str
+    """Why there is none; an error's type would not survive a step."""
 
 
 class _Leased(TypedDict):
@@ -273,7 +274,7 @@ def _begin(
     surveyed = run_step(context, "survey", lambda: _survey(request, outside))
     found = surveyed["found"]
     if not found:
-        raise InvalidRequest(surveyed["field"], surveyed["missing"])
+        raise InvalidRequest(surveyed["field"], surveyed["problem"])
     check(request, found)
     service_arn = found["service"]["arn"]
     left_over = None
@@ -350,8 +351,11 @@ def _survey(request: RecycleRequest, outside: Outside) -> _Surveyed:
             at=outside.clock(),
         )
     except NotFound as error:
-        return {"found": None, "field": field, "missing": str(error)}
-    return {"found": found, "field": "", "missing": ""}
+        return {"found": None, "field": field, "problem": str(error)}
+    if len(found["tasks"]) > LARGEST_SURVEY:
+        problem = f"{request.service_name} has more tasks than can be recycled, some 6,500"
+        return {"found": None, "field": field, "problem": problem}
+    return {"found": found, "field": "", "problem": ""}
 
 
 class _Recycle:
