@@ -46,8 +46,10 @@ class FakeLeases:
         lease = self._ours(service_arn, holder)
         lease.update({"changes": deepcopy(changes), "changed_by": holder.run})
 
-    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
-        _renew(self._ours(service_arn, holder), holder, expires)
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> Lease:
+        lease = self._ours(service_arn, holder)
+        _renew(lease, holder, expires)
+        return deepcopy(lease)
 
     def read(self, service_arn: str) -> Lease | None:
         return deepcopy(self.items.get(service_arn))

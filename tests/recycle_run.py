@@ -49,9 +49,9 @@ class CountedLeases(FakeLeases):
             super().record(service_arn, holder, changes)
             self.service.announce(changes["made"])
 
-    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> Lease:
         with self.service.call("lease.renew"):
-            super().renew(service_arn, holder, expires=expires)
+            return super().renew(service_arn, holder, expires=expires)
 
     def read(self, service_arn: str) -> Lease | None:
         with self.service.call("lease.read"):

@@ -149,8 +149,9 @@ def test_lease_ends_later_when_it_is_renewed(leases: Leases) -> None:
     take(leases, "a")
     leases.record(WEB, holder("a"), changes(2, 3))
 
-    leases.renew(WEB, holder("a", 2), expires=NOW + 2 * HOUR)
+    renewed = leases.renew(WEB, holder("a", 2), expires=NOW + 2 * HOUR)
 
+    assert renewed == leases.read(WEB)
     taken = take(leases, "b", at=NOW + HOUR)
     assert (taken["ok"], taken["execution"]) == (False, "a.2")
     found = leases.read(WEB)

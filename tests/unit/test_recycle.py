@@ -70,7 +70,7 @@ def progress(**changes: Any) -> Progress:
 
 
 def look(recycling: Progress, seen: Sighting, last: Look | None = None, now: float = 100) -> Look:
-    return recycling.look(seen, (), last, since=100, now=now)
+    return recycling.look(seen, "", last, since=100, now=now)
 
 
 def test_defaults_are_taken_when_only_the_names_are_given() -> None:
@@ -357,7 +357,7 @@ def in_hand() -> Progress:
     recycling.saw(look(recycling, sighting("a", "b", "c", "n")))
     recycling.begin()
     stop = recycling.may_stop(
-        replace(ACTIVE, desired_count=4), sighting("a", "b", "c", "n"), protected=(), ringing=()
+        replace(ACTIVE, desired_count=4), sighting("a", "b", "c", "n"), protected=(), alarm=""
     )
     assert (stop["verdict"], stop["stopped"]) == ("stop", ["a"])
     recycling.tried(stop)
@@ -401,7 +401,7 @@ def test_look_passes_when_targets_have_drained_or_had_their_time() -> None:
 def test_wait_is_over_when_an_alarm_rings() -> None:
     recycling = progress()
 
-    seen = recycling.look(sighting("a"), ["errors"], None, since=0, now=0)
+    seen = recycling.look(sighting("a"), "in ALARM: errors", None, since=0, now=0)
 
     assert seen["trouble"] == "in ALARM: errors"
     assert is_over(seen)
@@ -429,7 +429,7 @@ def test_verdict_is_to_stop_when_the_plan_fits_the_service(
         replace(ACTIVE, **{"desired_count": 4, **service}),
         sighting(*names),
         protected=(),
-        ringing=(),
+        alarm="",
     )
 
     assert stop["verdict"] == verdict
@@ -445,7 +445,7 @@ def test_each_task_at_hand_is_judged_by_itself_when_a_batch_is_stopped() -> None
         replace(ACTIVE, desired_count=6),
         sighting("b", "c", "n", "m", "o", "p"),
         protected=["arn:task/b"],
-        ringing=(),
+        alarm="",
     )
     recycling.tried(stop)
 
@@ -464,7 +464,7 @@ def test_what_was_stopped_before_counts_as_stopped_when_the_step_was_cut_off() -
         replace(ACTIVE, desired_count=4),
         sighting("b", "c", "n"),
         protected=(),
-        ringing=(),
+        alarm="",
         already=["a"],
     )
 

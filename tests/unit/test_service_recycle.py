@@ -256,6 +256,19 @@ def test_recycle_ends_and_restores_when_an_alarm_rings() -> None:
     assert_as_before(service)
 
 
+@pytest.mark.parametrize("when", [2, 40])
+def test_recycle_ends_and_restores_when_an_alarm_is_deleted(when: int) -> None:
+    service = EcsSimulator(desired_count=3)
+    service.alarms["errors"] = False
+    service.at(when, service.alarms.clear)
+
+    report = recycle(service, wait_time=60, alarm_names=("errors",))
+
+    assert report["problem"] == "alarm errors does not exist"
+    assert not report["failed"]
+    assert_as_before(service)
+
+
 def test_next_stop_waits_for_strength_when_a_task_fails_during_the_pause() -> None:
     service = EcsSimulator(desired_count=2, start=(90, 90))
     service.at(400, lambda: service.lose(-1))
@@ -689,7 +702,7 @@ def test_recycle_ends_when_the_service_keeps_growing() -> None:
     service = EcsSimulator(desired_count=2)
     # A second recycle of it, with leases elsewhere, adds its surge to ours, and so on.
     service.fault = lambda name, _nth: (
-        service.ask(service.desired_count + 2) if name == "lease.read" else None
+        service.ask(service.desired_count + 2) if name == "lease.renew" else None
     )
 
     report = recycle(service)

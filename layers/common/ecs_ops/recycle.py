@@ -595,7 +595,7 @@ class Progress:
     def look(
         self,
         sighting: Sighting,
-        ringing: Sequence[str],
+        alarm: str,
         last: Look | None,
         *,
         since: float,
@@ -607,7 +607,7 @@ class Progress:
 
         Args:
             sighting: what there is.
-            ringing: alarms in ALARM.
+            alarm: what is wrong with the alarms; '' when nothing is.
             last: what the look before this one left.
             since: epoch seconds of the stop, or of the raise.
             now: epoch seconds.
@@ -628,12 +628,12 @@ class Progress:
             "in_service": count,
             "lowest": min(count, before["lowest"]),
             "new": pack(new),
-            "trouble": self._trouble(sighting, ringing),
+            "trouble": self._trouble(sighting, alarm),
         }
 
-    def _trouble(self, sighting: Sighting, ringing: Sequence[str]) -> str:
-        if ringing:
-            return f"in ALARM: {', '.join(ringing)}"
+    def _trouble(self, sighting: Sighting, alarm: str) -> str:
+        if alarm:
+            return alarm
         if any(
             task.deployment != self.plan["deployment"] and task_id(task.arn) not in self.known
             for task in sighting.tasks
@@ -647,7 +647,7 @@ class Progress:
         sighting: Sighting,
         *,
         protected: Collection[str],
-        ringing: Sequence[str],
+        alarm: str,
         already: Collection[str] = (),
     ) -> Stop:
         """Judge whether the tasks at hand may be stopped now, and which of them.
@@ -664,7 +664,7 @@ class Progress:
             "stopped": list(already),
             "left": [],
         }
-        if why := self._obstacle(service) or self._trouble(sighting, ringing):
+        if why := self._obstacle(service) or self._trouble(sighting, alarm):
             return {**stop, "verdict": "halt", "why": why}
         if service.desired_count > self.goal:
             return {**stop, "verdict": "grown"}

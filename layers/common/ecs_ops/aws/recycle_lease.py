@@ -97,8 +97,8 @@ class Leases(Protocol):
         """
         ...
 
-    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
-        """Let the lease end later, and name the execution that works on it now.
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> Lease:
+        """Let the lease end later, and name the execution that works on it now; return it.
 
         Raises:
             Conflict: the lease is not this holder's (any more).
@@ -166,9 +166,9 @@ class RecycleLease:
             {"changes": {"S": json.dumps(changes)}, "changedBy": {"S": holder.run}},
         )
 
-    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> None:
-        """Let the lease end later; raise Conflict when it is not ours."""
-        self._update_ours(service_arn, holder, _attributes(holder, expires))
+    def renew(self, service_arn: str, holder: Holder, *, expires: float) -> Lease:
+        """Let the lease end later, and return it; raise Conflict when it is not ours."""
+        return self._update_ours(service_arn, holder, _attributes(holder, expires))
 
     def read(self, service_arn: str) -> Lease | None:
         """Return what is written down, as the last write left it."""
@@ -210,10 +210,11 @@ class RecycleLease:
 
     def _update_ours(
         self, service_arn: str, holder: Holder, attributes: Mapping[str, AttributeValueTypeDef]
-    ) -> None:
-        ok, _ = self._update(service_arn, _OURS, _values(holder), attributes)
+    ) -> Lease:
+        ok, lease = self._update(service_arn, _OURS, _values(holder), attributes)
         if not ok:
             raise Conflict(f"the lease of {service_arn} is not held by {holder.execution} any more")
+        return lease
 
     def _update(
         self,

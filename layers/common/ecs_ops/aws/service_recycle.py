@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from aws_durable_execution_sdk_python import DurableContext
 
     from ecs_ops.aws.metrics import Put
-    from ecs_ops.aws.recycle_lease import Leases
+    from ecs_ops.aws.recycle_lease import Lease, Leases
     from ecs_ops.recycle import (
         Bounds,
         Changes,
@@ -542,13 +542,11 @@ class _Recycle:
         )
 
     def _raise(self, expected: Bounds | None) -> _Resized:
-        self._hold()
+        lease = self._hold()
         changes = self.progress.plan["changes"]
         before, made = changes["before"], changes["made"]
         bounds = expected or before["bounds"]
-        lease = self._outside.leases.read(self._service_arn)
-        written = lease and (lease["changed_by"], lease["changes"])
-        if written != (self._holder.run, changes):
+        if (lease["changed_by"], lease["changes"]) != (self._holder.run, changes):
             # Nothing of it can have been done yet. So what is there is somebody's own, even where
             # it is just what is about to be made.
             strength: Strength = {
@@ -571,13 +569,13 @@ class _Recycle:
         count = self._service.change_desired_count(before["desired_count"], made["desired_count"])
         return {"desired_count": count, "at": self._clock(), "theirs": None}
 
-    def _hold(self) -> None:
+    def _hold(self) -> Lease:
         """Make sure that the service is still ours to change, and for a while.
 
         Raises:
             Conflict: somebody else has taken over, or has put the service back.
         """
-        self._outside.leases.renew(
+        return self._outside.leases.renew(
             self._service_arn, self._holder, expires=self._clock() + _term(self._request)
         )
 
@@ -627,7 +625,7 @@ class _Recycle:
             protected=self._service.protected(
                 [self._arn(task) for task in self.progress.at_hand if task in present]
             ),
-            ringing=self._ringing(),
+            alarm=self._alarm(),
             # An earlier attempt of this step stopped them, and was cut off before saying so.
             already=[
                 task
@@ -649,13 +647,19 @@ class _Recycle:
     def _arn(self, task: str) -> str:
         return f"{self.progress.plan['arn_prefix']}{task}"
 
-    def _ringing(self) -> list[str]:
+    def _alarm(self) -> str:
+        """Say what is wrong with the alarms; '' when nothing is."""
         names = self._request.alarm_names
-        return self._service.ringing(names) if names else []
+        try:
+            ringing = self._service.ringing(names) if names else []
+        except NotFound as error:
+            # Somebody deleted one: nobody knows any more whether all is well.
+            return str(error)
+        return f"in ALARM: {', '.join(ringing)}" if ringing else ""
 
     def _look(self, last: Look | None, since: float) -> Look:
-        sighting, ringing = self._service.look(), self._ringing()
-        return self.progress.look(sighting, ringing, last, since=since, now=self._clock())
+        sighting, alarm = self._service.look(), self._alarm()
+        return self.progress.look(sighting, alarm, last, since=since, now=self._clock())
 
     def _wait_for_strength(self, name: str, *, since: float) -> Look:
         timeout = self._request.replacement_timeout
