@@ -142,13 +142,39 @@ def test_connections_of_the_old_task_are_given_their_time_when_it_has_targets() 
     assert second - first >= 100
 
 
+def test_few_looks_are_taken_when_replacements_take_as_long_as_the_additional_task() -> None:
+    service = EcsSimulator(desired_count=4, start=(40, 40), target_groups=(TargetGroup(5, 15),))
+
+    recycle(service, wait_time=30)
+
+    looks = service.calls["ListTasks"]
+    # The survey, each stop, and two at the end. The first wait has to find out how long it takes,
+    # and after the last one no stop looks once more.
+    assert looks - (1 + 4 + 2) <= 11 + 4 * 3 + 1
+    assert service.lowest() == 4
+
+
+def test_next_stop_looks_again_when_a_replacement_dies_during_the_pause() -> None:
+    service = EcsSimulator(desired_count=2)
+
+    def replacement_dies(name: str, _nth: int) -> None:
+        if name == "StopTask" and len(service.stops) == 0:
+            service.fate = Fate(dies_after=20)
+            service.after(15, lambda: setattr(service, "fate", Fate()))
+
+    service.fault = replacement_dies
+
+    assert recycle(service, wait_time=30)["outcome"] == "succeeded"
+    assert all(stop.in_service >= 2 for stop in service.stops)
+
+
 def test_wait_time_passes_between_tasks_when_it_is_asked_for() -> None:
     def seconds(wait_time: int) -> float:
         service = EcsSimulator(desired_count=3)
         recycle(service, wait_time=wait_time)
         return service.now
 
-    assert seconds(100) - seconds(0) == 200
+    assert seconds(100) - seconds(50) == 100
 
 
 # Auto Scaling.

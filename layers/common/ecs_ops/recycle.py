@@ -631,6 +631,17 @@ class Progress:
             "trouble": self._trouble(sighting, alarm),
         }
 
+    def unseen(self) -> Look:
+        """Return what a poll leaves that did not look, because it would have been in vain."""
+        lowest = self.done["lowest"]
+        return {
+            "passed": 0,
+            "in_service": lowest,
+            "lowest": lowest,
+            "new": pack([]),
+            "trouble": "",
+        }
+
     def _trouble(self, sighting: Sighting, alarm: str) -> str:
         if alarm:
             return alarm
@@ -812,9 +823,9 @@ class Progress:
         return {"task_arn": self._arn(note["id"]), "why": note["why"]}
 
 
-def is_over(look: Look) -> bool:
+def is_over(look: Look, looks: int = LOOKS_IN_A_ROW) -> bool:
     """Tell whether there is nothing to wait for: the service is at its goal, or in trouble."""
-    return look["passed"] >= LOOKS_IN_A_ROW or bool(look["trouble"])
+    return look["passed"] >= looks or bool(look["trouble"])
 
 
 def _text(event: Mapping[str, Any], name: str, *, required: bool = False) -> str:

@@ -65,8 +65,10 @@ _UNANSWERED: Final = (*PASSING, NotFound)
 CONTINUATION: Final = "continuation"
 """Member of the input by which one execution hands over to the next. Not for people."""
 _LONGEST_DELAY: Final = 5
-"""Seconds between two looks in the first minute of a wait; the first delay is one second."""
-_NOT_YET: Final = 0.8
+"""Seconds between two looks in the first minute of a wait."""
+_FIRST_DELAY: Final = 10
+"""Seconds in which hardly any task comes into service; while nobody knows how long it takes."""
+_NOT_YET: Final = 0.9
 """Part of the quickest replacement so far before which looking for another one is in vain."""
 _ATTEMPTS: Final = 5
 """Attempts to stop one batch, when other tasks fail at the same time."""
@@ -437,9 +439,15 @@ class _Recycle:
                 raise RecycleHalted("the desired count keeps growing")
         if not self.progress.at_hand:
             return
-        look = self._wait_for_strength(f"replacement-{self._batch}", since=stopped["at"])
+        pauses = bool(self.progress.queue and self._request.wait_time)
+        look = self._wait_for_strength(
+            f"replacement-{self._batch}",
+            since=stopped["at"],
+            # The second look in a row is that of the next stop.
+            looks=1 if pauses else LOOKS_IN_A_ROW,
+        )
         self.progress.replaced(look)
-        if self.progress.queue and self._request.wait_time:
+        if pauses:
             self.operations += 1
             self._context.wait(
                 Duration(seconds=self._request.wait_time), name=f"pause-{self._batch}"
@@ -503,6 +511,7 @@ class _Recycle:
             lambda count: count is None or desired_count is None or count <= desired_count,
             deadline=resized["at"] + _SETTLING_TIME,
             max_delay=_LONGEST_DELAY,
+            first_delay=_LONGEST_DELAY,
             clock=self._clock,
         )
         self._attempt(
@@ -658,21 +667,24 @@ class _Recycle:
         return f"in ALARM: {', '.join(ringing)}" if ringing else ""
 
     def _look(self, last: Look | None, since: float) -> Look:
+        if last is None and self.progress.at_hand:
+            # The stop has just looked, and nothing can have taken the place of what it stopped.
+            return self.progress.unseen()
         sighting, alarm = self._service.look(), self._alarm()
         return self.progress.look(sighting, alarm, last, since=since, now=self._clock())
 
-    def _wait_for_strength(self, name: str, *, since: float) -> Look:
+    def _wait_for_strength(self, name: str, *, since: float, looks: int = LOOKS_IN_A_ROW) -> Look:
         timeout = self._request.replacement_timeout
         waited = wait_until(
             self._context,
             name,
             lambda last: self._look(last, since),
-            is_over,
+            lambda look: is_over(look, looks),
             deadline=since + timeout + self.progress.plan["deregistration_delay"],
             max_delay=_LONGEST_DELAY,
             backs_off=True,
-            first_delay=int(_NOT_YET * self._quickest),
-            soon=lambda look: 0 < look["passed"] < LOOKS_IN_A_ROW,
+            first_delay=int(_NOT_YET * self._quickest) or _FIRST_DELAY,
+            soon=lambda look: 0 < look["passed"] < looks,
             passing=_UNANSWERED,
             clock=self._clock,
         )
@@ -687,6 +699,7 @@ class _Recycle:
                 f"no replacement within {timeout} seconds:"
                 f" {seen} of {self.progress.goal} tasks are in service"
             )
-        if self.progress.at_hand:
+        if waited.polls > looks:
+            # It was not there at once.
             self._quickest = min(self._quickest or waited.took, waited.took)
         return look
