@@ -59,20 +59,22 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
     client.cache_clear()
     with mock_aws():
         log = Log()
+        # Not the moment of the import: on a busy machine that is minutes ago.
+        now = datetime.now(UTC)
         minute = timedelta(minutes=1)
         log.put(
-            item("aaaaaaaaaa", "PENDING", at=NOW - 9 * minute),
+            item("aaaaaaaaaa", "PENDING", at=now - 9 * minute),
             failure(
                 "aaaaaaaaaa",
-                at=NOW - 5 * minute,
-                createdAt=(NOW - 9 * minute).isoformat(),
-                startedAt=(NOW - 8 * minute).isoformat(),
+                at=now - 5 * minute,
+                createdAt=(now - 9 * minute).isoformat(),
+                startedAt=(now - 8 * minute).isoformat(),
             ),
-            item("bbbbbbbbbb", at=NOW - 3 * minute),
-            item("cccccccccc", at=NOW - 3000 * minute),
-            item("dddddddddd", at=NOW - minute, clusterArn=f"{ARN}:cluster/other", serviceName="x"),
+            item("bbbbbbbbbb", at=now - 3 * minute),
+            item("cccccccccc", at=now - 3000 * minute),
+            item("dddddddddd", at=now - minute, clusterArn=f"{ARN}:cluster/other", serviceName="x"),
             {
-                **item("claim", at=NOW),
+                **item("claim", at=now),
                 "resourceArn": f"alert#{ARN}:task/shop/claim",
             },
         )

@@ -155,7 +155,10 @@ PROPERTIES = st.dictionaries(st.sampled_from(sorted(KNOWN)), VALUES, max_size=6)
 def _respond(event: Any) -> tuple[Any, list[Any], FakeTasks]:
     tasks, answers = FakeTasks(), Unheard()
     tasks.life = [tasks.task("STOPPED", exit_code=0)]
-    outside = Outside(tasks=tasks, stacks=Stacks(), logs=Logs(), answers=answers, clock=Clock())
+    # One that cleans up after an update waits for Deletes.
+    is_delete = isinstance(event, dict) and event.get("RequestType") == "Delete"
+    stacks = Stacks("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS" if is_delete else "UPDATE_IN_PROGRESS")
+    outside = Outside(tasks=tasks, stacks=stacks, logs=Logs(), answers=answers, clock=Clock())
     answer = respond(event, cast("DurableContext", InlineContext()), outside)
     return answer, answers.answers, tasks
 
