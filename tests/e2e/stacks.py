@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.sandbox.account import REPOSITORY, STACK
-from tests.sandbox.stack import ARTIFACTS, PARAMETERS
+from tests.sandbox.stack import ARTIFACTS, PARAMETERS, encryption_key
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -101,10 +101,11 @@ def create_further(account: Account, name: str, **parameters: str) -> None:
     # part of a request.
     template = client.get_template(StackName=STACK, TemplateStage="Original")["TemplateBody"]
     s3.put_object(Bucket=ARTIFACTS, Key=f"{name}.template", Body=str(template))
+    common = {**PARAMETERS, "KmsKeyArn": encryption_key(account), **LAUNCHER_ALONE}
     client.create_stack(
         StackName=name,
         TemplateURL=f"{account.url}/{ARTIFACTS}/{name}.template",
-        Parameters=_listed({**PARAMETERS, **LAUNCHER_ALONE, **parameters}),
+        Parameters=_listed({**common, **parameters}),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
 

@@ -20,6 +20,7 @@ DEMO_CLUSTER = "demo"
 DEMO_SUBNET = "subnet-demo"
 LOG_GROUP = "/ecs/demo"
 SEARCH_DOMAIN = "/_sandbox/search/events"
+KEY_ALIAS = "alias/ecs-ops"
 PROFILES_PARAMETER = "/ecs-ops/launcher/profiles"
 # What the account's stack is given: the launcher on, over the demo cluster; a search domain; roles
 # and keys that a recycle may be done with.
@@ -110,6 +111,7 @@ def deploy(
             "--no-progressbar",
             "--parameter-overrides",
             *(f"{key}={value}" for key, value in parameters.items()),
+            f"KmsKeyArn={encryption_key(account)}",
             f"OpenSearchEndpoint={account.url}{SEARCH_DOMAIN}",
         ],
         _sam_env(account.env),
@@ -123,6 +125,16 @@ def delete(account: Account, name: str = STACK) -> None:
     region = account.env["AWS_REGION"]
     command = [str(TOOLS / "sam"), "delete", "--stack-name", name, "--region", region]
     run([*command, "--s3-bucket", ARTIFACTS, "--no-prompts"], _sam_env(account.env))
+
+
+def encryption_key(account: Account) -> str:
+    """Return the ARN of the key that the stack encrypts with; the first to ask makes it."""
+    kms = account.client("kms")
+    with contextlib.suppress(kms.exceptions.NotFoundException):
+        return str(kms.describe_key(KeyId=KEY_ALIAS)["KeyMetadata"]["Arn"])
+    key = kms.create_key(Description="What the stack keeps is encrypted with it.")["KeyMetadata"]
+    kms.create_alias(AliasName=KEY_ALIAS, TargetKeyId=key["KeyId"])
+    return str(key["Arn"])
 
 
 def launcher_token(account: Account, outputs: Mapping[str, str]) -> str:
