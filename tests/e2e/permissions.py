@@ -41,14 +41,6 @@ class Grant(NamedTuple):
     """Of the resource; 0 where a parameter says which and how many there are."""
 
 
-EXCEPTIONS: Mapping[tuple[str, str], str] = dict.fromkeys(
-    (("UseKey", "kms:Decrypt"), ("UseKey", "kms:GenerateDataKey")),
-    "Lambda, DynamoDB, SQS, SNS and Secrets Manager ask KMS on behalf of the function, and those "
-    "of the local account do not encrypt. tests/unit/test_template.py holds the statement.",
-)
-"""Sid and action that no test here can use, and why."""
-
-
 def granted(template: Mapping[str, Any]) -> set[Grant]:
     """Return all that the template's policies grant, whatever its conditions say."""
     return {
@@ -95,12 +87,8 @@ def denied(calls: Iterable[Call], grants: Iterable[Grant]) -> list[str]:
     )
 
 
-def unused(
-    calls: Iterable[Call],
-    grants: Iterable[Grant],
-    exceptions: Mapping[tuple[str, str], str] = EXCEPTIONS,
-) -> list[str]:
-    """Return a line for each grant that nothing needs, and for each exception that nothing is."""
+def unused(calls: Iterable[Call], grants: Iterable[Grant]) -> list[str]:
+    """Return a line for each grant that nothing needs."""
     needed, numbers = set(), _numbers(grants)
     for call in calls:
         function = call["role"].removesuffix("Role")
@@ -111,19 +99,15 @@ def unused(
         }
         if call["allowed"] and len(by) == 1:
             needed |= by
-    excepted = {grant for grant in grants if grant[1:3] in exceptions}
-    left = {*grants} - needed - excepted
-    lines = [f"{one.function:24} {one.sid:26} {one.action}{_nth(one, numbers)}" for one in left]
-    known = {grant[1:3] for grant in excepted - needed}
-    gone = exceptions.keys() - known
-    lines += [f"{'':24} {sid:26} {action}: an exception that is none" for sid, action in gone]
-    return sorted(lines)
+    left = {*grants} - needed
+    return sorted(
+        f"{one.function:24} {one.sid:26} {one.action}{_nth(one, numbers)}" for one in left
+    )
 
 
 def praise(grants: Collection[Grant]) -> str:
     """Return what there is to say when nothing was denied or unused."""
-    excepted = sum(grant[1:3] in EXCEPTIONS for grant in grants)
-    return f"{len(grants)} grants: nothing denied, each needed but for {excepted} exceptions"
+    return f"{len(grants)} grants: nothing denied, each needed"
 
 
 def built() -> set[Grant]:

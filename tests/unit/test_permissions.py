@@ -63,21 +63,21 @@ def test_each_action_on_each_resource_is_a_grant_whatever_the_condition() -> Non
 
 def test_nothing_is_found_when_each_grant_was_needed() -> None:
     assert not denied(CALLS, GRANTS)
-    assert not unused(CALLS, GRANTS, {})
+    assert not unused(CALLS, GRANTS)
 
 
 @pytest.mark.parametrize("index", range(len(CALLS)))
 def test_grant_is_found_when_no_call_needed_it(index: int) -> None:
     calls = CALLS[:index] + CALLS[index + 1 :]
 
-    (line,) = unused(calls, GRANTS, {})
+    (line,) = unused(calls, GRANTS)
     assert CALLS[index]["action"] in line
 
 
 def test_grant_is_found_when_another_one_allows_the_same() -> None:
     either = call("Ask", "dynamodb:Query", by=[["Ask", "dynamodb:Query", n] for n in range(2)])
 
-    lines = unused([*CALLS[:2], *CALLS[4:], either], GRANTS, {})
+    lines = unused([*CALLS[:2], *CALLS[4:], either], GRANTS)
 
     assert [line.split("dynamodb:Query")[1] for line in lines] == [
         " on its resource 1",
@@ -96,12 +96,3 @@ def test_call_is_found_when_it_was_denied_or_nowhere_authorized(trouble: dict[st
 
 def test_call_is_no_matter_when_the_role_is_not_a_functions() -> None:
     assert not denied([call("", "ecs:StopTask", by=[], allowed=False, role="Recycler")], GRANTS)
-
-
-def test_exception_is_found_when_it_is_none() -> None:
-    exceptions = {("Read", "ecs:ListTasks"): "", ("Gone", "ecs:RunTask"): ""}
-
-    lines = unused(CALLS, GRANTS, exceptions)
-
-    assert [line.split()[0] for line in lines] == ["Gone", "Read"]
-    assert not unused(CALLS[:1] + CALLS[2:], GRANTS, {("Read", "ecs:ListTasks"): ""})
