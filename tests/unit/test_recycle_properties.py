@@ -243,7 +243,7 @@ def test_raise_is_kept_when_somebody_asks_for_more(
 
 
 @FLOW
-@given(service=services(12), request=requests(), schedule=troubles((*RAISES, "alarm", "protect")))
+@given(service=services(12), request=requests(), schedule=troubles(("alarm", "protect", "deploy")))
 def test_strength_is_kept_to_the_end_whichever_tasks_ecs_takes_away(
     service: EcsSimulator, request: RecycleRequest, schedule: list[Trouble]
 ) -> None:
