@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -243,10 +243,17 @@ def test_raise_is_kept_when_somebody_asks_for_more(
 
 
 @FLOW
-@given(service=services(12), request=requests(), schedule=troubles(("alarm", "protect", "deploy")))
+@given(
+    service=services(12),
+    request=requests(),
+    schedule=troubles(("protect", "deploy"), 2),
+    rings=st.integers(1, 100),
+)
 def test_strength_is_kept_to_the_end_whichever_tasks_ecs_takes_away(
-    service: EcsSimulator, request: RecycleRequest, schedule: list[Trouble]
+    service: EcsSimulator, request: RecycleRequest, schedule: list[Trouble], rings: int
 ) -> None:
+    schedule = [*schedule, Trouble(rings, "alarm", seconds=400)]
+    request = replace(request, alarm_names=(ALARM,), replacement_timeout=600)
     run = RecycleRun(befallen(service, schedule), request)
 
     report = run.go()
