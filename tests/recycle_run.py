@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ecs_ops.aws.recycle_lease import Holder, Lease, Taken
     from ecs_ops.aws.recycle_rescue import Rescue
-    from ecs_ops.recycle import Changes, RecycleRequest, Report
+    from ecs_ops.recycle import Changes, Continued, RecycleRequest, Report
     from tests.ecs_simulator import EcsSimulator
 
 
@@ -98,10 +98,11 @@ class RecycleRun:
     def go(self) -> Report | None:
         """Run until the end; return the last report, or None when it ended without one."""
         self._waiting.append((f"{_EXECUTIONS}/{self.name}", {}))
-        report = None
+        result = None
         while self._waiting:
-            report = self._execute(*self._waiting.pop(0))
-        return report
+            result = self._execute(*self._waiting.pop(0))
+        # Only what another execution goes on from has none.
+        return cast("Report | None", result)
 
     @property
     def surveyed(self) -> list[str]:
@@ -129,7 +130,7 @@ class RecycleRun:
                 self._waiting.append((self._names[name], json.loads(json.dumps(given))))
             return self._names[name]
 
-    def _execute(self, arn: str, given: dict[str, Any]) -> Report | None:
+    def _execute(self, arn: str, given: dict[str, Any]) -> Report | Continued | None:
         death = self.deaths.pop(0) if self.deaths else None
         context = InlineContext(self._pass_time, arn=arn, death=death)
         self.contexts.append(context)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from aws_durable_execution_sdk_python import DurableContext
 
     from ecs_ops.aws.recycle_rescue import Rescue
-    from ecs_ops.recycle import Report
+    from ecs_ops.recycle import Continued, Report
 
 
 @cache
@@ -56,7 +56,7 @@ def _wiring() -> tuple[RecycleServiceSettings, RecycleReports, Metrics]:
 
 
 @durable_execution
-def handler(event: Any, context: DurableContext) -> Report | Rescue | None:
+def handler(event: Any, context: DurableContext) -> Report | Continued | Rescue | None:
     _settings, reports, metrics = _wiring()
     if not isinstance(event, dict):
         raise InvalidRequest("input", "must be an object")

@@ -19,7 +19,7 @@ from aws_durable_execution_sdk_python import durable_execution
 
 from ecs_ops.aws.service_recycle import Outside, recycle
 from ecs_ops.errors import Transient
-from ecs_ops.recycle import RecycleRequest, Report
+from ecs_ops.recycle import Continued, RecycleRequest, Report
 from tests.benchmarks.pictures import Panel, panels
 from tests.benchmarks.report import Goal, Section, Spread, Table
 from tests.benchmarks.rivals.recycle_article import (
@@ -317,7 +317,7 @@ def _resumptions() -> list[float]:
     )
     request = RecycleRequest("shop", "web", wait_time=_WAIT_TIME)
 
-    def flow(_event: Any, context: DurableContext) -> Report:
+    def flow(_event: Any, context: DurableContext) -> Report | Continued:
         return recycle(request, context, outside)
 
     handler, took = durable_execution(flow), []

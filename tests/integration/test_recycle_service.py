@@ -17,7 +17,7 @@ from ecs_ops.aws.metrics import Metrics
 from ecs_ops.aws.recycle_rescue import Rescue, rescue
 from ecs_ops.aws.service_recycle import Outside, recycle
 from ecs_ops.errors import AwsFailure, Transient
-from ecs_ops.recycle import RecycleRequest, Report, task_id
+from ecs_ops.recycle import Continued, RecycleRequest, Report, task_id
 from functions.recycle_service.handler import handler
 from tests.durable_runner import run_durably, run_handler
 from tests.ecs_simulator import EcsSimulator, Fault
@@ -41,7 +41,7 @@ class Lambda:
         self.arn = ""
 
     def recycle(self) -> DurableFunctionTestResult:
-        def flow(event: Any, context: DurableContext) -> Report:
+        def flow(event: Any, context: DurableContext) -> Report | Continued:
             self.arn = context.execution_context.durable_execution_arn
             return recycle(RecycleRequest.parse(event), context, self._outside())
 

@@ -209,10 +209,6 @@ def test_every_task_is_listed_or_counted(failed: dict[str, int], skipped: dict[s
             "Plan for web in shop: 2 of 3 tasks would be replaced",
         ),
         (
-            {"outcome": "continued", "recycled": arns(1), "planned": arns(2, 3)},
-            "Recycle of web in shop goes on: 1 of 3 tasks replaced",
-        ),
-        (
             {"cluster_name": "arn:aws:ecs:eu-west-1:111122223333:cluster/shop"},
             "Recycled web in shop: 20 of 20 tasks",
         ),
@@ -293,7 +289,6 @@ def test_message_is_short_when_all_went_well() -> None:
             "Desired count: 3 before, unknown after: ECS gave no answer; look whether",
         ),
         ({"outcome": "planned"}, "was planned only, and nothing was changed."),
-        ({"outcome": "continued", "next_execution": "arn:next"}, "\nNext execution: arn:next\n"),
         ({"service_name": "Grüße"}, "Recycling Grüße in shop"),
     ],
 )

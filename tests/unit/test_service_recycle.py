@@ -835,6 +835,18 @@ def handed_over() -> tuple[str, dict[str, Any]]:
     return f"arn:aws:lambda:…:function:recycle:1/durable-execution/{name}/31bd", given[0]
 
 
+def test_only_counts_are_told_when_another_execution_goes_on() -> None:
+    run = start(EcsSimulator(desired_count=2))
+    run.most_operations = 10
+    context = cast("DurableContext", InlineContext(run.service.pass_time))
+
+    result = recycle_service(run.request, context, run.outside)
+
+    assert result["outcome"] == "continued"
+    assert result["tasks"] == {"planned": 1, "recycled": 1, "skipped": 0, "failed": 0}
+    assert str(result["next_execution"]).endswith("-2")
+
+
 def test_continuation_is_taken_when_an_execution_has_handed_it_over() -> None:
     execution, given = handed_over()
 

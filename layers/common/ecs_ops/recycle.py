@@ -321,20 +321,41 @@ class Capacity(TypedDict):
 class Report(TypedDict):
     """The function's result. Every task that was there at the start is in one of four lists."""
 
-    outcome: Literal["succeeded", "failed", "planned", "continued"]
+    outcome: Literal["succeeded", "failed", "planned"]
     problem: str | None
     """Why recycling ended early."""
     cluster_name: str
     service_name: str
     planned: list[str]
-    """What a dry run would recycle, in order; or what the next execution goes on with."""
+    """What a dry run would recycle, in order."""
     recycled: list[str]
     skipped: list[TaskReport]
     failed: list[TaskReport]
     capacity: Capacity
     desired_count: Change
-    next_execution: str | None
-    """ARN of the execution that goes on, when this one was `continued`."""
+    next_execution: None
+    """No other execution goes on."""
+
+
+class Continued(TypedDict):
+    """The result of an execution that another one goes on from; the last one names the tasks."""
+
+    outcome: Literal["continued"]
+    cluster_name: str
+    service_name: str
+    tasks: Counts
+    next_execution: str
+    """ARN."""
+
+
+class Counts(TypedDict):
+    """How many tasks became what until now."""
+
+    planned: int
+    """That are left."""
+    recycled: int
+    skipped: int
+    failed: int
 
 
 class Plan(TypedDict):
@@ -784,12 +805,11 @@ class Progress:
     def report(
         self,
         request: RecycleRequest,
-        outcome: Literal["succeeded", "failed", "planned", "continued"],
+        outcome: Literal["succeeded", "failed", "planned"],
         *,
         problem: str | None = None,
         after: int | None = None,
         desired_count: int | None = None,
-        next_execution: str | None = None,
     ) -> Report:
         """Tell what was done; `after` and `desired_count` are as last seen."""
         return {
@@ -809,6 +829,21 @@ class Progress:
             "desired_count": {
                 "before": self.plan["changes"]["before"]["desired_count"],
                 "after": desired_count,
+            },
+            "next_execution": None,
+        }
+
+    def continued(self, request: RecycleRequest, next_execution: str) -> Continued:
+        """Tell how far it has come; with thousands of tasks each name would be told many times."""
+        return {
+            "outcome": "continued",
+            "cluster_name": request.cluster_name,
+            "service_name": request.service_name,
+            "tasks": {
+                "planned": len(self.queue),
+                "recycled": len(self.done["recycled"]),
+                "skipped": len(self.done["skipped"]),
+                "failed": len(self.done["failed"]),
             },
             "next_execution": next_execution,
         }

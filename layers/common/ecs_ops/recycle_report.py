@@ -33,13 +33,11 @@ _TOLD: Final = {
     "succeeded": ("Recycled ", ": ", " tasks"),
     "failed": ("Recycle of ", " ended early: ", " tasks replaced"),
     "planned": ("Plan for ", ": ", " tasks would be replaced"),
-    "continued": ("Recycle of ", " goes on: ", " tasks replaced"),
 }
 _OUTCOMES: Final = {
     "succeeded": "is done",
     "failed": "ended early",
     "planned": "was planned only, and nothing was changed",
-    "continued": "goes on in a further execution",
 }
 _ENDED: Final = {"FAILED": "failed", "STOPPED": "was stopped", "TIMED_OUT": "timed out"}
 
@@ -82,7 +80,6 @@ def body_of(report: Report, execution_arn: str) -> str:
         *_numbers(report),
         *_tasks({"failed": report["failed"], "skipped": report["skipped"]}),
         "",
-        f"Next execution: {report['next_execution']}" if report["next_execution"] else "",
         *_execution(execution_arn),
         "Its result names every task.",
     )
@@ -158,9 +155,7 @@ def _numbers(report: Report) -> Iterator[str]:
         f"In service: {tasks['before']} before, {tasks['during']} at the lowest, "
         f"{_known(tasks['after'])} after."
     )
-    if report["outcome"] == "continued":
-        told = "the last execution puts it back"
-    elif desired["after"] is None:
+    if desired["after"] is None:
         told = "ECS gave no answer; look whether it was put back"
     elif desired["after"] == desired["before"]:
         told = "as it was"

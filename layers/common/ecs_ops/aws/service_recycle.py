@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ecs_ops.recycle import (
         Bounds,
         Changes,
+        Continued,
         Look,
         RecycleRequest,
         Report,
@@ -140,7 +141,7 @@ def recycle(
     context: DurableContext,
     outside: Outside,
     continuation: Continuation | None = None,
-) -> Report:
+) -> Report | Continued:
     """Replace the service's tasks, oldest first, and tell what became of each.
 
     What goes wrong after something may have been changed ends the recycle early, is put right, and
@@ -453,7 +454,7 @@ class _Recycle:
                 Duration(seconds=self._request.wait_time), name=f"pause-{self._batch}"
             )
 
-    def hand_over(self) -> Report:
+    def hand_over(self) -> Continued:
         """Have a further execution go on, and tell which.
 
         Raises:
@@ -472,7 +473,7 @@ class _Recycle:
         execution = self._step(
             "continue", lambda: self._outside.go_on(name, {CONTINUATION: further})
         )
-        return self.progress.report(self._request, "continued", next_execution=execution)
+        return self.progress.continued(self._request, execution)
 
     def recover(self) -> None:
         """Give ECS time to replace what was stopped, before the desired count is lowered.
