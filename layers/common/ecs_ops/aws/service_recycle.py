@@ -668,8 +668,8 @@ class _Recycle:
         return f"in ALARM: {', '.join(ringing)}" if ringing else ""
 
     def _look(self, last: Look | None, since: float) -> Look:
-        if last is None and self.progress.at_hand:
-            # The stop has just looked, and nothing can have taken the place of what it stopped.
+        if last is None:
+            # A wait follows a raise or a stop at once: nothing can have come of it yet.
             return self.progress.unseen()
         sighting, alarm = self._service.look(), self._alarm()
         return self.progress.look(sighting, alarm, last, since=since, now=self._clock())
