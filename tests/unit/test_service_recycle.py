@@ -436,7 +436,7 @@ def test_nothing_is_done_when_a_survey_would_not_fit_into_what_a_step_stores() -
     run = start(service)
 
     assert run.go() is None
-    assert str(run.problem) == ("service_name: web has more tasks than can be recycled, some 6,500")
+    assert str(run.problem) == ("service_name: web has more tasks than can be recycled, some 6,000")
     assert {"UpdateService", "StopTask", "lease.take"}.isdisjoint(service.calls)
 
 

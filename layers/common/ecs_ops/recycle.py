@@ -33,7 +33,7 @@ MOST_GROWTHS: Final = 10
 """How often an execution follows somebody who asks for more tasks. Two stacks that recycle one
 service, each with leases of its own, would outbid each other for ever."""
 LARGEST_SURVEY: Final = 200_000
-"""Characters of packed tasks, some 6,500 of them. What a step stores may take 256 KB."""
+"""Characters of packed tasks, some 6,000 of them. What a step stores may take 256 KB."""
 _LONGEST: Final = 86_400
 _LARGEST_BATCH: Final = 100
 _ALLOWED: Final = (

@@ -356,7 +356,7 @@ def _survey(request: RecycleRequest, outside: Outside) -> _Surveyed:
     except NotFound as error:
         return {"found": None, "field": field, "problem": str(error)}
     if len(found["tasks"]) > LARGEST_SURVEY:
-        problem = f"{request.service_name} has more tasks than can be recycled, some 6,500"
+        problem = f"{request.service_name} has more tasks than can be recycled, some 6,000"
         return {"found": None, "field": field, "problem": problem}
     return {"found": found, "field": "", "problem": ""}
 
