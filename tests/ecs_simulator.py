@@ -335,8 +335,7 @@ class EcsSimulator:
         From now on nobody can tell it from a wish for just the same.
         """
         self._announced = made and made["bounds"]
-        if made:
-            self._made = (made["desired_count"], self.asked)
+        self._made = (made["desired_count"] if made else self.desired_count, self.asked)
 
     # The same service for a rival, as AWS names it.
 
