@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from tests.sandbox.account import REPOSITORY, STACK, TOOLS, run
+from tests.sandbox.account import REGION, REPOSITORY, STACK, TOOLS, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,9 +132,17 @@ def encryption_key(account: Account) -> str:
     kms = account.client("kms")
     with contextlib.suppress(kms.exceptions.NotFoundException):
         return str(kms.describe_key(KeyId=KEY_ALIAS)["KeyMetadata"]["Arn"])
-    key = kms.create_key(Description="What the stack keeps is encrypted with it.")["KeyMetadata"]
+    key = kms.create_key(Policy=key_policy())["KeyMetadata"]
     kms.create_alias(AliasName=KEY_ALIAS, TargetKeyId=key["KeyId"])
     return str(key["Arn"])
+
+
+def key_policy() -> str:
+    """Return the policy that docs/security.md gives to a key, for this account and any stack."""
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    policy = page.partition("```json\n")[2].partition("```")[0]
+    here = policy.replace("111122223333", "000000000000").replace("eu-west-1", REGION)
+    return here.replace(f"/{STACK}-*", "/*")
 
 
 def launcher_token(account: Account, outputs: Mapping[str, str]) -> str:

@@ -1,4 +1,7 @@
-"""Who uses what is encrypted with a customer's key is let in when they may use the key, too."""
+"""Who uses what is encrypted with a customer's key is let in when they may use the key, too.
+
+So are the services of AWS, by the key's policy.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.sandbox.conftest import allow
 from tests.e2e.stacks import UserStack
-from tests.sandbox.stack import trust
+from tests.sandbox.stack import key_policy, trust
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -27,11 +30,27 @@ _BOTH = {"kms:GenerateDataKey", "kms:Decrypt"}
 
 @pytest.fixture(scope="module")
 def key(account: Account) -> str:
+    """A key with the policy that docs/security.md asks for."""
+    return str(account.client("kms").create_key(Policy=key_policy())["KeyMetadata"]["Arn"])
+
+
+@pytest.fixture(scope="module")
+def accounts_key(account: Account) -> str:
+    """A key with the policy it has when nobody gives it one: who may use it is up to IAM."""
     return str(account.client("kms").create_key()["KeyMetadata"]["Arn"])
 
 
 def _name() -> str:
     return f"kept-{uuid.uuid4().hex[:8]}"
+
+
+def _arn(sqs: Any, queue: str) -> str:
+    answer = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    return str(answer["Attributes"]["QueueArn"])
+
+
+def _messages(sqs: Any, queue: str) -> list[str]:
+    return [message["Body"] for message in sqs.receive_message(QueueUrl=queue).get("Messages", ())]
 
 
 def _through(service: str) -> dict[str, str]:
@@ -276,7 +295,7 @@ def test_execution_goes_on_when_its_role_may_use_the_key_through_lambda(
 
     assert f"not authorized to perform: kms:Decrypt on resource: {key}" in error["errorMessage"]
     assert result == "done"
-    # So may those who look at it. Its caller needs nothing: Lambda takes in what it is given.
+    # So may those who look at it.
     assert client_as("lambda", read, use).get_durable_execution(DurableExecutionArn=execution)
     stranger = client_as("lambda", read)
     code, _ = _refusal(lambda: stranger.get_durable_execution(DurableExecutionArn=execution))
@@ -310,9 +329,8 @@ def test_queue_is_read_when_the_functions_role_may_use_the_key_through_sqs(
 
     # The one that is not read comes first.
     for queue in (encrypted, plain):
-        attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
         function.client.create_event_source_mapping(
-            FunctionName=function.name, EventSourceArn=attributes["Attributes"]["QueueArn"]
+            FunctionName=function.name, EventSourceArn=_arn(sqs, queue)
         )
         sqs.send_message(QueueUrl=queue, MessageBody="m")
 
@@ -320,6 +338,85 @@ def test_queue_is_read_when_the_functions_role_may_use_the_key_through_sqs(
     assert left(encrypted)
     function.grant(allow("kms:Decrypt", key, StringEquals=_through("sqs")))
     eventually(lambda: not left(encrypted), "the queue with a key is read")
+
+
+# ---------------------------------------------------------------- services
+def test_function_is_given_something_to_keep_when_the_key_lets_lambda_in(
+    account: Account, accounts_key: str
+) -> None:
+    durable = {"ExecutionTimeout": 60, "KMSKeyArn": accounts_key}
+    function = Function(account, "durable", DurableConfig=durable)
+    function.grant(allow("kms:*", accounts_key))
+
+    code, _ = _refusal(function.call)
+
+    assert code == "KMSAccessDeniedException"
+
+
+def test_event_reaches_a_queue_when_the_key_lets_eventbridge_in(
+    account: Account, key: str, accounts_key: str
+) -> None:
+    sqs, events, name = account.client("sqs"), account.client("events"), _name()
+    closed, open_ = _queue(account, accounts_key), _queue(account, key)
+    events.put_rule(Name=name, EventPattern=json.dumps({"source": [name]}))
+    targets = [{"Id": str(n), "Arn": _arn(sqs, queue)} for n, queue in enumerate((closed, open_))]
+    events.put_targets(Rule=name, Targets=targets)
+
+    events.put_events(Entries=[{"Source": name, "DetailType": "Test", "Detail": "{}"}])
+
+    eventually(lambda: _messages(sqs, open_), "the event in the queue")
+    assert not _messages(sqs, closed)
+
+
+def test_alarm_reaches_a_topic_when_the_key_lets_cloudwatch_in(
+    account: Account, key: str, accounts_key: str
+) -> None:
+    sqs, sns, name = account.client("sqs"), account.client("sns"), _name()
+    send = {**allow("sqs:SendMessage"), "Principal": {"Service": "sns.amazonaws.com"}}
+    pager = sqs.create_queue(
+        QueueName=name,
+        Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [send]})},
+    )["QueueUrl"]
+    closed, open_ = _topic(account, accounts_key), _topic(account, key)
+    for topic in (closed, open_):
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=_arn(sqs, pager))
+    cloudwatch = account.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        Namespace="Test",
+        MetricName="Errors",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+        AlarmActions=[closed, open_],
+    )
+
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="test")
+
+    (message,) = eventually(lambda: _messages(sqs, pager), "the alarm")
+    assert json.loads(message)["TopicArn"] == open_
+    assert not _messages(sqs, pager)
+
+
+_LOG_GROUP = """\
+Parameters: {Key: {Type: String}}
+Resources:
+  Group:
+    Type: AWS::Logs::LogGroup
+    Properties: {LogGroupName: /aws/lambda/kept, KmsKeyId: !Ref Key}
+"""
+
+
+def test_log_group_is_made_when_the_key_lets_logs_in(
+    account: Account, key: str, accounts_key: str
+) -> None:
+    refused, made = UserStack(account), UserStack(account)
+
+    assert refused.create(_LOG_GROUP, Key=accounts_key)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "KMS key" in refused.reason("Group")
+    assert made.create(_LOG_GROUP, Key=key)["StackStatus"] == "CREATE_COMPLETE"
 
 
 # ---------------------------------------------------------------- stacks

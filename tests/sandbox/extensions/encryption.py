@@ -1,29 +1,45 @@
 """Who uses what is encrypted with a customer's key has to be allowed to use the key, too.
 
 SNS, SQS, DynamoDB, Secrets Manager and durable functions of Lambda call KMS on behalf of whoever
-called them; the caller's policies and the key's decide, with `kms:ViaService`. ministack asks
-nobody, and forgets the key of a stack's topic or table. Nothing is encrypted here, either, no key
-is cached, and whether a key is enabled does not matter.
+called them; the caller's policies and the key's decide, with `kms:ViaService`. Where a service of
+AWS uses the key by itself, the key's policy decides alone: EventBridge sends to a queue, an alarm
+to a topic, Lambda keeps what a durable function is given, CloudWatch Logs what is logged. ministack
+asks nobody, and forgets the key of a stack's topic or table. Nothing is encrypted here, either, no
+key is cached, and whether a key is enabled does not matter.
 
 Rules: the services' developer guides, "Key management" (SNS, SQS), "DynamoDB encryption at rest",
-"Secret encryption and decryption", "Encrypting AWS Lambda durable execution data".
+"Secret encryption and decryption", "Encrypting AWS Lambda durable execution data", "Encrypt log
+data in CloudWatch Logs".
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ministack.core import iam_actions, iam_evaluator, lambda_runtime
-from ministack.core.responses import get_region
-from ministack.services import dynamodb, kms, lambda_svc, secretsmanager, sns, sqs
+from ministack.core.responses import error_response_json, get_account_id, get_region
+from ministack.services import (
+    cloudwatch,
+    dynamodb,
+    eventbridge,
+    kms,
+    lambda_durable,
+    lambda_svc,
+    secretsmanager,
+    sns,
+    sqs,
+)
 from ministack.services.cloudformation import provisioners
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 type Json = dict[str, Any]
+
+logger = logging.getLogger("ministack")
 
 _READ = ("kms:Decrypt",)
 # A message gets a data key, and SNS and SQS check that it comes out again as it went in.
@@ -61,6 +77,10 @@ _TOLD = {
 _denied: ContextVar[tuple[str, str] | None] = ContextVar("encryption_denied", default=None)
 
 
+class _KeyRefusedError(ValueError):
+    """The key's policy does not let Lambda use it for a function."""
+
+
 def _topic_key(arn: str) -> str | None:
     return ((sns._topics.get(arn) or {}).get("attributes") or {}).get("KmsMasterKeyId")
 
@@ -84,7 +104,11 @@ def _execution_key(arn: str) -> str | None:
     function = _EXECUTION.match(arn)
     if not function:
         return None
-    _, config = lambda_svc._get_func_record_for_qualifier(function["name"], function["version"])
+    return _function_key(function["name"], function["version"])
+
+
+def _function_key(name: str, version: str) -> str | None:
+    _, config = lambda_svc._get_func_record_for_qualifier(name, version)
     return ((config or {}).get("DurableConfig") or {}).get("KMSKeyArn")
 
 
@@ -169,6 +193,107 @@ def _ask_for_event_sources() -> None:
     lambda_svc._sqs_esm_concurrency = none_without_key
 
 
+# ---------------------------------------------------------------- AWS itself
+def _may(service: str, key: str, actions: tuple[str, ...] = _SEND, **context: str) -> bool:
+    """Whether the key's policy lets a service of AWS use it, in a context of `aws:Source...`."""
+    found = kms.key_policy_for_arn(key)
+    return found is not None and all(
+        iam_evaluator.evaluate_resource_policy(
+            found[0],
+            iam_evaluator.EvalContext(
+                principal_arn=service,
+                principal_type="Service",
+                principal_account="",
+                action=action,
+                resource_arn=key,
+                region=get_region(),
+                service_context={name.lower(): value for name, value in context.items()},
+            ),
+            service,
+        ).decision
+        == "Allow"
+        for action in actions
+    )
+
+
+def _ask_for_events() -> None:
+    send = eventbridge._dispatch_to_sqs
+
+    def send_if_let_in(queue: Any, *rest: Any) -> None:
+        key = _customer_key("sqs", str(queue))
+        if key and not _may("events.amazonaws.com", key):
+            logger.warning("EventBridge: %s does not let it send to %s", key, queue)
+            return
+        send(queue, *rest)
+
+    eventbridge._dispatch_to_sqs = send_if_let_in
+
+
+def _ask_for_alarms() -> None:
+    act = cloudwatch._dispatch_alarm_actions
+
+    def let_in(arn: str) -> bool:
+        key = _customer_key("sns", arn)
+        return not key or _may("cloudwatch.amazonaws.com", key)
+
+    def act_where_let_in(alarm: Json, *rest: Any) -> None:
+        kinds = ("AlarmActions", "InsufficientDataActions", "OKActions")
+        act({**alarm, **{kind: [*filter(let_in, alarm.get(kind) or ())] for kind in kinds}}, *rest)
+
+    cloudwatch._dispatch_alarm_actions = act_where_let_in
+
+
+def _ask_for_executions() -> None:
+    create, invoke = lambda_durable.create_execution_for_invoke, lambda_svc._invoke
+
+    def create_if_let_in(function_arn: str, version: str, *rest: Any, **more: Any) -> Any:
+        function, name = function_arn.removesuffix(f":{version}"), function_arn.split(":")[6]
+        key = _function_key(name, version)
+        context = {
+            "aws:SourceAccount": get_account_id(),
+            "aws:SourceArn": function,
+            "kms:EncryptionContext:aws:lambda:FunctionArn": function,
+        }
+        if key and not _may("lambda.amazonaws.com", key, **context):
+            raise _KeyRefusedError(f"Lambda may not use {key} for {function}")
+        return create(function_arn, version, *rest, **more)
+
+    async def invoke_if_let_in(*args: Any) -> Any:
+        try:
+            return await invoke(*args)
+        except _KeyRefusedError as refused:
+            status, code = _TOLD["lambda"]
+            return error_response_json(code, str(refused), status)
+
+    lambda_durable.create_execution_for_invoke = create_if_let_in
+    lambda_svc._invoke = invoke_if_let_in
+
+
+def _ask_for_log_groups() -> None:
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Logs::LogGroup"]
+    create, update = handlers["create"], handlers["update"]
+
+    def check(props: Json) -> None:
+        key, region = props.get("KmsKeyId"), get_region()
+        group = f"arn:aws:logs:{region}:{get_account_id()}:log-group:{props.get('LogGroupName')}"
+        context = {"kms:EncryptionContext:aws:logs:arn": group}
+        actions = ("kms:DescribeKey", "kms:Encrypt", *_SEND)
+        if key and not _may(f"logs.{region}.amazonaws.com", key, actions, **context):
+            message = "The specified KMS key does not exist or is not allowed to be used with Arn"
+            raise ValueError(f"{message} '{group}'")
+
+    def create_if_let_in(logical_id: str, props: Json, stack_name: str) -> Any:
+        check(props)
+        return create(logical_id, props, stack_name)
+
+    def update_if_let_in(physical_id: str, old: Json, new: Json, *rest: Any, **more: Any) -> Any:
+        check(new)
+        return update(physical_id, old, new, *rest, **more)
+
+    handlers.update(create=create_if_let_in, update=update_if_let_in)
+
+
+# ---------------------------------------------------------------- stacks
 def _encrypt_topic(arn: str, props: Json) -> None:
     attributes = sns._topics[arn]["attributes"]
     attributes.pop("KmsMasterKeyId", None)
@@ -205,8 +330,12 @@ def _keep_keys_of_stacks(kind: str, encrypt: Callable[[str, Json], None]) -> Non
 
 
 def install() -> None:
-    """Ask for each call and each batch of a queue; take the keys that stacks name."""
+    """Ask for each call, each batch of a queue, and what AWS does; take what keys stacks name."""
     _ask_for_calls()
     _ask_for_event_sources()
+    _ask_for_events()
+    _ask_for_alarms()
+    _ask_for_executions()
+    _ask_for_log_groups()
     _keep_keys_of_stacks("AWS::SNS::Topic", _encrypt_topic)
     _keep_keys_of_stacks("AWS::DynamoDB::Table", _encrypt_table)
