@@ -129,6 +129,7 @@ def test_person_is_told_once_when_a_task_crashes_and_its_events_come_again(
     assert "of demo-migrate:1 failed in the hour" in alert["Message"]
     attributes = {name: value["Value"] for name, value in alert["MessageAttributes"].items()}
     assert attributes == {
+        "account": "000000000000",
         "cluster": "demo",
         "family": "demo-migrate",
         "stopCode": "EssentialContainerExited",
