@@ -105,8 +105,8 @@ TASKS_OF_A_PAGE: Final = 100
 """Of ListTasks and of DescribeTasks."""
 LATENCY: Final = 0.03
 """Seconds a call of AWS takes in recycle_service's benchmark."""
-SURVEYED_BYTES: Final = 87
-"""What recycle_service's first step stores of each task."""
+SURVEYED: Final = 34
+"""Characters that recycle_service's first step stores of each task, packed."""
 LARGEST_BATCH: Final = 100
 """Tasks that recycle_service replaces at once, at most."""
 LISTED: Final = 1_000

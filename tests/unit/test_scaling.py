@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ecs_ops.aws import ecs_services, ecs_tasks, task_run
 from ecs_ops.event_record import read_event, record_of
 from ecs_ops.launcher import _MOST_LIVE
+from ecs_ops.recycle import LARGEST_SURVEY, pack
 from tests.benchmarks import realistic_events
 from tests.sandbox.account import REPOSITORY
 from tests.scaling import __main__ as scaling
@@ -60,14 +62,13 @@ def test_picture_shows_what_is_computed() -> None:
 def test_sentences_of_the_page_say_what_is_computed() -> None:
     text = " ".join(scaling.PAGE.read_text().split())
     at_once = model.concurrency(100_000)
-    stored = figures.STEP_BYTES.figure.low / figures.SURVEYED_BYTES
     launches = figures.PARTITION.figure / (figures.EVENTS_OF_A_TASK * figures.LAUNCH_ENTRY_UNITS)
 
     for said in (
         f"need {scaling.spread(at_once)} invocations at once",
         f"{figures.FAILED.value / 100:g} % of all events are a failed task's last",
-        f"stores {figures.SURVEYED_BYTES} bytes of each task",
-        f"256 KB to be the most a step may store: {stored:,.0f}".rsplit(",", 1)[0],
+        f"stores {figures.SURVEYED} characters of each task, packed",
+        f"refused from {scaling.figure(LARGEST_SURVEY / figures.SURVEYED)} tasks on",
         f"profile: {model.list_calls():.0f} calls",
         f"{math.floor(launches.low / 5) * 5} to {scaling.figure(launches.high)} launches a second",
         f"{scaling.figure(2 * scaling.TASKS / figures.TASKS_OF_A_PAGE)} calls for 10,000",
@@ -142,9 +143,18 @@ def test_rest_of_the_figures_is_still_that_of_the_code() -> None:
 
 
 def test_stored_survey_grows_by_as_much_as_is_said() -> None:
-    task = {"id": "0" * 32, "zone": "eu-west-1a", "since": 1_767_225_600}
+    chance = Random(1)
+    tasks = [
+        {
+            "id": f"{chance.getrandbits(128):032x}",
+            "zone": f"eu-west-1{chance.choice('abc')}",
+            "since": 1_767_225_600 + chance.randrange(86_400),
+            "protected": False,
+        }
+        for _ in range(1_000)
+    ]
 
-    assert len(json.dumps([task] * 1_000)) == figures.SURVEYED_BYTES * 1_000
+    assert len(pack(tasks)) == pytest.approx(figures.SURVEYED * 1_000, rel=0.05)
 
 
 @given(load=LOADS, more=st.floats(1, 100))
