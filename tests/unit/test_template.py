@@ -113,6 +113,11 @@ def test_version_is_published_and_the_old_one_kept_when_the_revision_has_changed
     assert "DeletionPolicy" not in RESOURCES[name]
 
 
+def test_recycle_may_begin_as_many_further_executions_as_it_needs() -> None:
+    # Else Lambda drops the seventeenth of a chain, and nobody puts the service back.
+    assert FUNCTIONS["RecycleServiceFunction"]["RecursiveLoop"] == "Allow"
+
+
 def test_run_task_counts_on_the_execution_timeout_that_it_has() -> None:
     timeout = FUNCTIONS["RunTaskFunction"]["DurableConfig"]["ExecutionTimeout"]
 
