@@ -40,7 +40,8 @@ class Lambda:
         }
         execution |= {} if payload is None else {"InputPayload": payload}
         execution |= {} if error is None else {"Error": error}
-        self.stub.add_response("get_durable_execution", execution, {"DurableExecutionArn": ARN})
+        asked = {"DurableExecutionArn": ARN, "IncludeExecutionData": True}
+        self.stub.add_response("get_durable_execution", execution, asked)
 
 
 @pytest.fixture

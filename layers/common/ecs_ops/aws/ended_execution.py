@@ -68,7 +68,10 @@ class EndedExecutions:
         if named.get("status") not in _WITHOUT_A_RESULT:
             return None
         with aws_errors("GetDurableExecution"):
-            answer = self._lambda.get_durable_execution(DurableExecutionArn=arn)
+            # The input is what counts here. AWS's pages do not agree on what is the default.
+            answer = self._lambda.get_durable_execution(
+                DurableExecutionArn=arn, IncludeExecutionData=True
+            )
         # Lambda's word, not the event's: whoever may invoke the function can send it one.
         status = answer["Status"]
         given = _object(answer.get("InputPayload", ""))
