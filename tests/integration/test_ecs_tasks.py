@@ -304,7 +304,17 @@ def test_it_is_worth_another_try_when_the_cluster_has_no_instance_yet(ecs: Stubb
     ecs.stub.add_client_error("run_task", "InvalidParameterException", told, http_status_code=400)
 
     with pytest.raises(NotPlaced, match=told):
-        ecs.tasks.run(arguments())
+        ecs.tasks.run({**arguments(), "launchType": "EC2"})
+
+
+def test_no_retry_helps_when_a_launch_type_was_forgotten(ecs: StubbedEcs) -> None:
+    told = "No Container Instances were found in your cluster."
+    ecs.stub.add_client_error("run_task", "InvalidParameterException", told, http_status_code=400)
+    forgotten = arguments()
+    del forgotten["launchType"]
+
+    with pytest.raises(AwsFailure, match=told):
+        ecs.tasks.run(forgotten)
 
 
 def test_role_is_to_blame_when_ecs_may_not_assume_it(ecs: StubbedEcs) -> None:

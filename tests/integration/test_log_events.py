@@ -19,7 +19,7 @@ from ecs_ops.aws.ecs_tasks import EcsTasks
 from ecs_ops.aws.event_log import EventLog
 from ecs_ops.aws.event_table import EventTable, key_of
 from ecs_ops.aws.task_alerts import TaskAlerts
-from ecs_ops.errors import Throttled
+from ecs_ops.errors import Throttled, Transient
 from ecs_ops.event_record import EventRecord, read_event
 from functions.log_events.handler import _wiring, handler
 
@@ -322,6 +322,33 @@ def test_nobody_is_told_before_ecs_has_said_which_container_decides(
     assert failures(handler(succeeded, Context())) == []
     assert "outcome" not in records(table)[0]
     assert mailbox() == []
+
+
+def test_event_is_recorded_when_ecs_hangs_for_as_long_as_a_call_may(
+    table: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 50.0
+
+    def hangs(self: EcsTasks, definition: str) -> Any:
+        del self, definition
+        nonlocal seconds
+        seconds -= 39
+        raise Transient("DescribeTaskDefinition got no answer: ReadTimeoutError")
+
+    monkeypatch.setattr(EcsTasks, "containers", hangs)
+    dynamodb = boto3.client("dynamodb")
+    log = EventLog(
+        EventTable(dynamodb, TABLE),
+        TaskAlerts(dynamodb, TABLE, lambda: boto3.client("sns"), os.environ["ALERT_TOPIC_ARN"]),
+        lambda: EcsTasks(boto3.client("ecs")),
+        retention_days=3650,
+    )
+    events = {"disputed": read_event(failed_task(job=0, helper=3)["body"])}
+
+    back = log.keep(events, now=int(time.time()), time_left=lambda: seconds)
+
+    assert back == {"disputed"}
+    assert len(records(table)) == 1
 
 
 def test_people_hear_of_a_failed_task_when_the_table_is_too_busy_for_another(

@@ -21,10 +21,11 @@ from ecs_ops.aws.cloudformation import CloudFormation
 from ecs_ops.aws.ecs_tasks import NotPlaced, RoleNotAssumed
 from ecs_ops.aws.metrics import Metrics, Put, unmeasured
 from ecs_ops.aws.task_rescue import rescue
-from ecs_ops.aws.task_run import Outside, respond
+from ecs_ops.aws.task_run import Outside, respond, stop_tasks
 from ecs_ops.custom_resource import Answer, CustomResourceRequest
 from ecs_ops.errors import AwsFailure, Conflict, NotFound, Transient
 from ecs_ops.task_request import ContainerDefinition
+from ecs_ops.verdict import TaskState
 from functions.run_task import handler as run_task
 from tests.answer_server import SECRET, AnswerServer
 from tests.durable_runner import run_durably, run_handler
@@ -840,9 +841,52 @@ def test_nothing_runs_when_the_request_comes_too_late(
     answer = only(cloudformation)
     assert answer["Reason"] == (
         f"Nothing was run: the request came {late} seconds after CloudFormation had sent it, and "
-        f"its task may take 1770 seconds from then on."
+        f"ServiceTimeout leaves no time for a task."
     )
     assert tasks.calls == []
+
+
+@pytest.mark.parametrize(
+    ("case", "status", "wish"),
+    [
+        ("update", "UPDATE_ROLLBACK_IN_PROGRESS", {}),
+        ("delete", "ROLLBACK_IN_PROGRESS", {"RunOn": ["Delete"]}),
+    ],
+)
+def test_rollback_goes_on_when_its_request_comes_too_late(
+    cloudformation: AnswerServer, tasks: FakeTasks, case: str, status: str, wish: dict[str, Any]
+) -> None:
+    tasks.life = [tasks.task()]
+    abandon(event(cloudformation, "update"), tasks)
+
+    late = signed(cloudformation, event(cloudformation, case, wish), "20231114T214000Z")
+    run(late | {"RequestId": "late"}, tasks, name="late", stacks=Stacks(status))
+
+    assert only(cloudformation)["Data"]["Outcome"] == "Skipped"
+    assert tasks.stops == [tasks.task()["taskArn"]]
+
+
+def test_task_has_its_own_time_when_the_request_comes_late(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task("STOPPED", exit_code=0)]
+
+    sent = signed(
+        cloudformation, event(cloudformation, properties={"Timeout": "60"}), "20231114T221130Z"
+    )
+    run(sent, tasks)
+
+    assert only(cloudformation)["Status"] == "SUCCESS"
+
+
+def test_test_runs_when_it_is_made_of_an_old_request(
+    cloudformation: AnswerServer, tasks: FakeTasks
+) -> None:
+    tasks.life = [tasks.task("STOPPED", exit_code=0)]
+
+    old = signed(cloudformation, event(cloudformation), "20231114T213000Z")
+
+    assert run(old | {"Test": True}, tasks)["Status"] == "SUCCESS"
 
 
 def test_time_is_counted_from_when_the_request_was_sent(
@@ -857,6 +901,23 @@ def test_time_is_counted_from_when_the_request_was_sent(
 
     assert only(cloudformation)["Reason"].startswith("Task did not end within 1770 seconds")
     assert clock.now - began < 1770 - 600 + 8 * clock.tick
+
+
+def test_nothing_more_is_asked_for_when_ecs_does_not_answer() -> None:
+    asked = []
+
+    class Silent(FakeTasks):
+        def running(self, cluster: str, origin: str) -> list[TaskState]:
+            asked.append((cluster, origin))
+            raise Transient("ListTasks got no answer: ReadTimeoutError")
+
+    request = CustomResourceRequest.parse(json.loads((EVENTS / "delete.json").read_text()))
+
+    with pytest.raises(Transient):
+        stop_tasks(request, Silent(), kinds=("", "wait", "rollback"), since=0, reason="over")
+
+    # Each call may take 39 seconds, and CloudFormation waits for the answer.
+    assert len(asked) == 1
 
 
 def test_what_the_stack_has_ceased_to_wait_for_is_stopped_when_it_rolls_back(

@@ -185,9 +185,10 @@ class CustomResourceRequest:
     def sent_at(self, now: float) -> float:
         """Return when CloudFormation sent the request, from which on it waits; epoch seconds.
 
-        It is when the ResponseURL was signed. `now`, when that is not known or cannot be.
+        It is when the ResponseURL was signed. `now`, when that is not known or cannot be, and for
+        a test, for which nobody waits.
         """
-        found = _SIGNED_AT.search(self.response_url)
+        found = None if self.is_test else _SIGNED_AT.search(self.response_url)
         try:
             signed = datetime.fromisoformat(found[1]).timestamp() if found else now
         except ValueError:
@@ -385,8 +386,20 @@ class RunTaskProperties:
         Half a minute of `ServiceTimeout` is kept back, and of a short one a third: for stopping
         the task, for reading its log, and for the answer. A longer `Timeout` is cut to that.
         """
-        left = answer_within(self.service_timeout) - min(_MARGIN, self.service_timeout // 3)
-        return left if self.timeout is None else min(self.timeout, left)
+        return self._left if self.timeout is None else min(self.timeout, self._left)
+
+    def deadline(self, *, sent: float, arrived: float) -> float:
+        """Return when the task is stopped. What comes late has its `Timeout` all the same.
+
+        Args:
+            sent: when CloudFormation began to wait; epoch seconds, as all of these.
+            arrived: when the request came.
+        """
+        return min(arrived + self.patience, sent + self._left)
+
+    @property
+    def _left(self) -> int:
+        return answer_within(self.service_timeout) - min(_MARGIN, self.service_timeout // 3)
 
 
 def answer_within(service_timeout: int) -> int:

@@ -74,7 +74,8 @@ class EcsTasks:
                 answer = self._ecs.run_task(**arguments)
         except AwsFailure as error:
             told = str(error)
-            if _NO_INSTANCES in told.lower():
+            # Without a launch type it is ECS's guess, and as often one was forgotten.
+            if _NO_INSTANCES in told.lower() and arguments.get("launchType") == "EC2":
                 raise NotPlaced(told) from error
             if _ROLE_NOT_ASSUMED in told.lower():
                 why = told.removeprefix(f"{error.operation} failed: {error.code}: ")

@@ -80,16 +80,20 @@ class EventLog:
             message: event for message, event in events.items() if containers_disagree(event.detail)
         }
         certain = {message: event for message, event in events.items() if message not in disputed}
-        back = self._keep(certain, now, time_left)
-        return back | self._keep(disputed, now, time_left) if disputed else back
+        back = self._keep(certain, now, time_left, reserve=_SECONDS_FOR_ALERTS)
+        # ECS may have taken most of the time, and who is in doubt is not told of.
+        return back | self._keep(disputed, now, time_left, reserve=0) if disputed else back
 
     def _keep(
-        self, events: Mapping[str, EcsEvent], now: int, time_left: Callable[[], float]
+        self,
+        events: Mapping[str, EcsEvent],
+        now: int,
+        time_left: Callable[[], float],
+        *,
+        reserve: float,
     ) -> frozenset[str]:
         records, doubtful = self._records(events, now, time_left)
-        unwritten = self._table.write(
-            records.values(), time_left=lambda: time_left() - _SECONDS_FOR_ALERTS
-        )
+        unwritten = self._table.write(records.values(), time_left=lambda: time_left() - reserve)
         untold = self._alerts.send(
             [
                 record

@@ -36,7 +36,14 @@ from ecs_ops.custom_resource import (
     phase_of,
     work_of,
 )
-from ecs_ops.errors import Conflict, EcsOpsError, InvalidRequest, NotFound, Transient
+from ecs_ops.errors import (
+    Conflict,
+    EcsOpsError,
+    InvalidRequest,
+    NotFound,
+    Throttled,
+    Transient,
+)
 from ecs_ops.task_request import (
     ContainerDefinition,
     client_token,
@@ -262,6 +269,8 @@ def stop_tasks(
             running = tasks.running(cluster or "default", request.origin(kind))
         except EcsOpsError as error:
             troubles.append(error)
+            if isinstance(error, Transient) and not isinstance(error, Throttled):
+                break  # Each further call may hang as long, and the answer waits.
             continue
         for task in running:
             if not _is_since(task, since):
@@ -346,8 +355,6 @@ class _Flow:
             work = work_of(request)
         except InvalidRequest as error:
             wrong = error
-        if work and self.arrived > self.began + work.patience:
-            return self._too_late(work)
         stack = self._stack(work, wrong)
         if stack and stack["phase"] == "rolling back":
             if request.request_type == "Update":
@@ -363,7 +370,8 @@ class _Flow:
             return request.skipped()
         if stack and stack["phase"] == "over":
             return self._nobody_waits(stack)
-        return self._run(self._job(work, stack))
+        job = self._job(work, stack)
+        return self._run(job) if self.arrived < job.deadline else self._too_late()
 
     def _job(self, work: RunTaskProperties, stack: StackNow | None) -> _Job:
         kind: Kind = "wait" if work.wait_for_exit else ""
@@ -371,13 +379,13 @@ class _Flow:
             kind = "delete"
         elif stack and stack["phase"] == "rolling back":
             kind = "rollback"
-        return _Job(work, stack, kind, self.began + work.patience)
+        return _Job(work, stack, kind, work.deadline(sent=self.began, arrived=self.arrived))
 
-    def _too_late(self, work: RunTaskProperties) -> Answer:
+    def _too_late(self) -> Answer:
         late = round(self.arrived - self.began)
         return self.request.failed(
             f"Nothing was run: the request came {late} seconds after CloudFormation had sent it, "
-            f"and its task may take {work.patience} seconds from then on."
+            f"and ServiceTimeout leaves no time for a task."
         )
 
     def _nobody_waits(self, stack: StackNow) -> Answer:
