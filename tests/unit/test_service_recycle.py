@@ -680,6 +680,42 @@ def test_service_is_put_back_when_its_credentials_are_refused_for_a_while() -> N
     assert_as_before(service)
 
 
+def test_recycle_ends_with_a_report_when_a_secret_holds_no_keys_for_some_minutes() -> None:
+    service = EcsSimulator(desired_count=3)
+    run = start(service, wait_time=30)
+    service.fault = lambda name, _nth: (
+        Fault(InvalidRequest("credentials_secret_arn", "must hold keys"))
+        if 40 < service.now < 340 and not name.startswith("lease")
+        else None
+    )
+
+    report = run.go()
+
+    assert report
+    assert report["problem"] == "credentials_secret_arn: must hold keys"
+    assert run.leases.items == {}
+    assert_as_before(service)
+
+
+def test_report_is_sent_when_a_secret_holds_no_keys_for_the_last_look() -> None:
+    service = EcsSimulator(desired_count=3)
+    run = start(service)
+
+    def after_the_end(name: str, _nth: int) -> Fault | None:
+        over = len(live_stops(service)) == 3 and service.desired_count == 3
+        if name == "ListTasks" and over:
+            return Fault(InvalidRequest("credentials_secret_arn", "must hold keys"))
+        return None
+
+    service.fault = after_the_end
+
+    report = run.go()
+
+    assert report
+    assert (report["outcome"], report["capacity"]["after"]) == ("succeeded", None)
+    assert run.leases.items == {}
+
+
 # What somebody does in the moments before the first change.
 
 
@@ -722,6 +758,19 @@ def test_nothing_is_changed_when_somebody_asks_for_fewer_before_the_first_change
     assert report["problem"] == "somebody changed the desired count to 2"
     assert report["desired_count"]["after"] == 2
     assert {"UpdateService", "StopTask"}.isdisjoint(service.calls)
+
+
+def test_lease_is_given_up_when_the_service_is_deleted_before_the_first_change() -> None:
+    service = EcsSimulator(desired_count=3)
+    before_the_first_change(service, lambda: setattr(service, "exists", False))
+    run = start(service)
+
+    report = run.go()
+
+    assert report
+    assert report["problem"] == "service web of cluster shop does not exist"
+    assert report["desired_count"] == {"before": 3, "after": None}
+    assert run.leases.items == {}
 
 
 def test_recycle_ends_when_the_service_keeps_growing() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
@@ -61,7 +62,7 @@ PASSING: Final = (Transient, AwsFailure)
 """What AWS refuses now may be allowed soon."""
 MENDABLE: Final = (*PASSING, InvalidRequest)
 """Putting a service back is tried again after these: a secret that holds no keys gets some."""
-_UNANSWERED: Final = (*PASSING, NotFound)
+_UNANSWERED: Final = (*MENDABLE, NotFound)
 """No reason to leave a service half-way: a wait for its tasks has an end of its own."""
 CONTINUATION: Final = "continuation"
 """Member of the input by which one execution hands over to the next. Not for people."""
@@ -605,13 +606,14 @@ class _Recycle:
                 leases.record(self._service_arn, self._holder, lease["changes"])
             count = put_back(self._service, lease["changes"])
         else:
-            count = self._service.describe().desired_count
+            with suppress(NotFound):
+                count = self._service.describe().desired_count
         return {"desired_count": count, "at": self._clock(), "theirs": None}
 
     def _count(self) -> int | None:
         try:
             return len(self.progress.in_service(self._service.look().tasks))
-        except (AwsFailure, NotFound):
+        except (AwsFailure, NotFound, InvalidRequest):
             # A last look that is refused must not cost the report.
             return None
 
