@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.http import call
 from tests.e2e.stacks import UserStack
 from tests.sandbox import stack
-from tests.sandbox.account import REPOSITORY, temporary_account
+from tests.sandbox.account import REPOSITORY, STACK, temporary_account
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -195,6 +195,22 @@ def test_launcher_launches_when_it_has_been_upgraded(
     )
 
     assert answer.status == 202
+
+
+def test_event_bridge_may_send_to_each_queue_when_it_has_been_upgraded(
+    account: Account, outputs: dict[str, str]
+) -> None:
+    sqs = account.client("sqs")
+    assert outputs
+
+    queues = account.client("events").list_targets_by_rule(Rule=f"{STACK}-ecs-events")
+    assert len(queues["Targets"]) == 2
+    for target in queues["Targets"]:
+        url = sqs.get_queue_url(QueueName=target["Arn"].rpartition(":")[2])["QueueUrl"]
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]
+        (statement,) = json.loads(found["Policy"])["Statement"]
+        assert statement["Resource"] == target["Arn"]
+        assert statement["Condition"]["ArnEquals"]["aws:SourceArn"].endswith("-ecs-events")
 
 
 def test_changed_parameter_is_in_a_new_version_and_the_old_one_stays_when_the_revision_changes(

@@ -304,7 +304,7 @@ def test_it_is_worth_another_try_when_the_cluster_has_no_instance_yet(ecs: Stubb
     ecs.stub.add_client_error("run_task", "InvalidParameterException", told, http_status_code=400)
 
     with pytest.raises(NotPlaced, match=told):
-        ecs.tasks.run({**arguments(), "launchType": "EC2"})
+        ecs.tasks.run(arguments() | {"launchType": "EC2"})
 
 
 def test_no_retry_helps_when_a_launch_type_was_forgotten(ecs: StubbedEcs) -> None:
