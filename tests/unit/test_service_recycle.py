@@ -154,6 +154,21 @@ def test_few_looks_are_taken_when_replacements_take_as_long_as_the_additional_ta
     assert service.lowest() == 4
 
 
+@pytest.mark.parametrize(("maintain", "most_operations"), [(False, 2_000), (True, 60)])
+def test_looks_stay_few_when_the_service_is_at_strength_to_begin_with(
+    maintain: bool,  # noqa: FBT001
+    most_operations: int,
+) -> None:
+    service = EcsSimulator(desired_count=20, start=(60, 62))
+    run = start(service, maintain_service_state=maintain)
+    run.most_operations = most_operations
+
+    assert run.go()
+
+    # Each execution has to find out how long it takes.
+    assert service.calls["ListTasks"] <= 20 * 5 + 20 * len(run.contexts)
+
+
 def test_next_stop_looks_again_when_a_replacement_dies_during_the_pause() -> None:
     service = EcsSimulator(desired_count=2)
 
@@ -255,6 +270,38 @@ def test_nothing_is_stopped_when_the_additional_task_never_runs() -> None:
     assert [task["task_arn"] for task in report["skipped"]] == service.old
     assert service.stops == []
     assert_as_before(service, 2)
+
+
+def test_nobody_makes_up_a_count_when_every_look_is_refused() -> None:
+    service = EcsSimulator(desired_count=3)
+
+    def no_more_looks(name: str, _nth: int) -> Fault | None:
+        refused = name == "ListTasks" and service.calls["UpdateService"]
+        return Fault(AwsFailure(name, WITHOUT_ANSWER, "no")) if refused else None
+
+    service.fault = no_more_looks
+
+    report = recycle(service)
+
+    assert report["problem"] == (
+        "no replacement within 600 seconds: unknown of 4 tasks are in service"
+    )
+    assert report["capacity"] == {"before": 3, "during": 3, "after": None}
+
+
+@pytest.mark.parametrize("name", ["strength", "replacement-2"])
+def test_service_is_looked_at_once_when_the_wait_for_it_begins_after_its_end(name: str) -> None:
+    effects = start(EcsSimulator(desired_count=3))
+    effects.go()
+    service = EcsSimulator(desired_count=3)
+    run = start(service)
+    nth = effects.contexts[0].effects.index(name) + 1
+    run.deaths, run.gap = [Death(nth, after=False)], 1000
+
+    report = run.go()
+
+    assert report
+    assert (report["outcome"], report["problem"]) == ("succeeded", None)
 
 
 def test_recycle_ends_and_restores_when_a_deployment_begins_in_the_middle() -> None:

@@ -609,6 +609,11 @@ class Progress:
         """Tasks in service without which none is stopped."""
         return self.plan["asked"] + self.plan["surge"]
 
+    @property
+    def owed(self) -> int:
+        """Tasks that were stopped and are not replaced yet."""
+        return len(self.stopped.intersection(self.at_hand))
+
     def in_service(self, tasks: Iterable[Task]) -> list[Task]:
         """Return those of the tasks that do their work and are not stopped by us."""
         return in_service(tasks, reports_health=self.plan["reports_health"], stopped=self.stopped)
@@ -641,8 +646,7 @@ class Progress:
             if task_id(task.arn) not in self.known and task.deployment == self.plan["deployment"]
         ]
         drained = not sighting.draining or now >= since + self.plan["deregistration_delay"]
-        missing = self.stopped.intersection(self.at_hand)
-        good = count >= self.goal and len(new) >= len(missing) and drained
+        good = count >= self.goal and len(new) >= self.owed and drained
         before = last or {"passed": 0, "lowest": count}
         return {
             "passed": before["passed"] + 1 if good else 0,
@@ -650,17 +654,6 @@ class Progress:
             "lowest": min(count, before["lowest"]),
             "new": pack(new),
             "trouble": self._trouble(sighting, alarm),
-        }
-
-    def unseen(self) -> Look:
-        """Return what a poll leaves that did not look, because it would have been in vain."""
-        lowest = self.done["lowest"]
-        return {
-            "passed": 0,
-            "in_service": lowest,
-            "lowest": lowest,
-            "new": pack([]),
-            "trouble": "",
         }
 
     def _trouble(self, sighting: Sighting, alarm: str) -> str:
@@ -771,8 +764,7 @@ class Progress:
             self.done["lowest"] = min(self.done["lowest"], look["lowest"])
             # As many as replace what is stopped at hand stay new until that is accounted for: the
             # wait for them may be yet to come, when a stop was cut off and is tried again.
-            owed = len(self.stopped.intersection(self.at_hand))
-            self.known.update(unpack(look["new"])[owed:])
+            self.known.update(unpack(look["new"])[self.owed :])
 
     def tried(self, stop: Stop) -> None:
         """Remember an attempt to stop the tasks at hand."""

@@ -13,7 +13,7 @@ import hashlib
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
 
 from aws_durable_execution_sdk_python.config import Duration
 from aws_durable_execution_sdk_python.exceptions import StepError, UnrecoverableError
@@ -109,6 +109,10 @@ class Continuation(TypedDict):
     service_arn: str
     plan: Plan
     done: Done
+
+
+type _Seen = Look | Literal[False]
+"""What a poll for strength leaves; False when it came too early for a look."""
 
 
 class _Surveyed(TypedDict):
@@ -669,30 +673,33 @@ class _Recycle:
             return str(error)
         return f"in ALARM: {', '.join(ringing)}" if ringing else ""
 
-    def _look(self, last: Look | None, since: float) -> Look:
-        if last is None:
-            # A wait follows a raise or a stop at once: nothing can have come of it yet.
-            return self.progress.unseen()
-        sighting, alarm = self._service.look(), self._alarm()
-        return self.progress.look(sighting, alarm, last, since=since, now=self._clock())
-
     def _wait_for_strength(self, name: str, *, since: float, looks: int = LOOKS_IN_A_ROW) -> Look:
         timeout = self._request.replacement_timeout
+        longest = timeout + self.progress.plan["deregistration_delay"]
+        in_vain = min(int(_NOT_YET * self._quickest) or _FIRST_DELAY, longest)
+
+        def check(last: _Seen | None) -> _Seen:
+            if last is None and self._clock() < since + in_vain / 2:
+                # The first poll follows the change at once, unless the process has died.
+                return False
+            sighting, alarm = self._service.look(), self._alarm()
+            return self.progress.look(sighting, alarm, last or None, since=since, now=self._clock())
+
         waited = wait_until(
             self._context,
             name,
-            lambda last: self._look(last, since),
-            lambda look: is_over(look, looks),
-            deadline=since + timeout + self.progress.plan["deregistration_delay"],
+            check,
+            lambda look: bool(look and is_over(look, looks)),
+            deadline=since + longest,
             max_delay=_LONGEST_DELAY,
             backs_off=True,
-            first_delay=int(_NOT_YET * self._quickest) or _FIRST_DELAY,
-            soon=lambda look: 0 < look["passed"] < looks,
+            first_delay=in_vain,
+            soon=lambda look: bool(look and 0 < look["passed"] < looks),
             passing=_UNANSWERED,
             clock=self._clock,
         )
         self.operations += 1 + waited.polls
-        look = waited.seen
+        look = waited.seen or None
         self.progress.saw(look)
         if look and look["trouble"]:
             raise RecycleHalted(look["trouble"])
@@ -702,7 +709,7 @@ class _Recycle:
                 f"no replacement within {timeout} seconds:"
                 f" {seen} of {self.progress.goal} tasks are in service"
             )
-        if waited.polls > looks:
-            # It was not there at once.
+        if self.progress.owed or look["lowest"] < self.progress.goal:
+            # It was not there all the time.
             self._quickest = min(self._quickest or waited.took, waited.took)
         return look
