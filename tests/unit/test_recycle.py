@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ecs_ops.errors import InvalidRequest
 from ecs_ops.recycle import (
     LARGEST_SURVEY,
+    Bounds,
     Changes,
     Look,
     Progress,
@@ -474,11 +475,25 @@ def test_what_was_stopped_before_counts_as_stopped_when_the_step_was_cut_off() -
 def test_more_is_kept_and_restored_when_somebody_asks_for_more() -> None:
     recycling = progress()
 
-    recycling.grown(7)
+    recycling.follow({"desired_count": 7, "bounds": None})
 
     assert recycling.goal == 8
     assert recycling.plan["changes"]["before"]["desired_count"] == 7
     assert recycling.plan["changes"]["made"]["desired_count"] == 8
+
+
+def test_bounds_made_before_are_known_once_when_somebody_asks_for_more_twice() -> None:
+    recycling = progress()
+    bounds, made = Bounds(lowest=1, highest=9), Bounds(lowest=8, highest=9)
+
+    for count in (7, 8):
+        recycling.follow({"desired_count": count, "bounds": bounds}, made)
+
+    assert recycling.plan["changes"] == {
+        "before": {"desired_count": 8, "bounds": bounds},
+        "made": {"desired_count": 9, "bounds": {"lowest": 9, "highest": 9}},
+        "made_earlier": [made],
+    }
 
 
 def test_every_task_has_a_place_in_the_report_when_recycling_is_given_up() -> None:

@@ -724,35 +724,25 @@ class Progress:
         self.at_hand, self.queue = self.queue[:size], self.queue[size:]
         return self.at_hand
 
-    def found(self, strength: Strength) -> None:
-        """Take over what somebody made of the service before anything was changed at it."""
-        self._grow(strength["desired_count"])
-        self.plan["changes"] = {
-            "before": strength,
-            "made": strengthened(strength, self.plan["asked"], self.plan["surge"]),
-            "made_earlier": [],
-        }
+    def follow(self, theirs: Strength, ours: Bounds | None = None) -> None:
+        """Take over what somebody asks for: that is what to keep, and to leave.
 
-    def grown(self, desired_count: int) -> None:
-        """Take over that somebody asks for more tasks: that is what to keep, and to leave."""
-        self._grow(desired_count)
-        changes = self.plan["changes"]
-        bounds = changes["made"]["bounds"]
-        before: Strength = {
-            "desired_count": desired_count,
-            "bounds": changes["before"]["bounds"],
-        }
-        self.plan["changes"] = {
-            "before": before,
-            "made": strengthened(before, desired_count, self.plan["surge"]),
-            "made_earlier": [*changes["made_earlier"], *([bounds] if bounds else [])],
-        }
-
-    def _grow(self, desired_count: int) -> None:
+        Args:
+            theirs: what it is.
+            ours: the bounds as they were made for this recycle; None when they were not.
+        """
         self.growths += 1
         if self.growths > MOST_GROWTHS:
             raise RecycleHalted(f"somebody asked for more tasks {self.growths} times")
-        self.plan["asked"] = desired_count
+        made_earlier = self.plan["changes"]["made_earlier"]
+        if ours and ours not in made_earlier:
+            made_earlier = [*made_earlier, ours]
+        self.plan["asked"] = theirs["desired_count"]
+        self.plan["changes"] = {
+            "before": theirs,
+            "made": strengthened(theirs, self.plan["asked"], self.plan["surge"]),
+            "made_earlier": made_earlier,
+        }
 
     def saw(self, look: Look | None) -> None:
         """Remember how low it went, and which tasks there were by then.

@@ -133,7 +133,7 @@ class _Resized(TypedDict):
     """As it is afterwards; None when it was not looked at."""
     at: float
     theirs: Strength | None
-    """What somebody has made of the service by then; nothing was changed at it."""
+    """What somebody asks for by now instead; nothing was changed then."""
 
 
 class _Stopped(TypedDict):
@@ -395,32 +395,34 @@ class _Recycle:
         self._most_executions = len(self.progress.known)
         self._total = len(self.progress.plan["tasks"]) + len(self.progress.done["recycled"])
 
-    def strengthen(self, expected: Bounds | None = None) -> None:
+    def strengthen(self, ours: Bounds | None = None) -> None:
         """Have as many tasks in service as the goal, before the next one is stopped.
 
         Args:
-            expected: the bounds as they are, where they are not what they were at first.
+            ours: the bounds as this run has made them; None as long as it has not.
         """
-        resized = self._step("raise", lambda: self._raise(expected))
+        resized = self._step("raise", lambda: self._raise(ours))
         count, theirs = resized["desired_count"] or 0, resized["theirs"]
         if count < (self.progress.plan["asked"] if theirs else self.progress.goal):
             raise RecycleHalted(f"somebody changed the desired count to {count}")
-        if theirs and expected:
-            self.progress.grown(count)
-            self.strengthen(expected)
-        elif theirs:
-            self.progress.found(theirs)
-            self.strengthen()
+        if theirs:
+            self._follow(theirs, ours)
         elif count > self.progress.goal:
             self._grow(count)
         else:
             self._wait_for_strength("strength", since=resized["at"])
 
     def _grow(self, desired_count: int) -> None:
-        """Go on with the count somebody asks for, and the surge on top of it."""
-        expected = self.progress.plan["changes"]["made"]["bounds"]
-        self.progress.grown(desired_count)
-        self.strengthen(expected)
+        """Go on with the count somebody asks for of what this run has made."""
+        changes = self.progress.plan["changes"]
+        bounds = changes["before"]["bounds"]
+        self._follow(
+            {"desired_count": desired_count, "bounds": bounds}, ours=changes["made"]["bounds"]
+        )
+
+    def _follow(self, theirs: Strength, ours: Bounds | None) -> None:
+        self.progress.follow(theirs, ours)
+        self.strengthen(ours)
 
     def replace_batch(self) -> None:
         """Stop the next tasks and wait until others have taken their place."""
@@ -556,23 +558,23 @@ class _Recycle:
             self._context, name, func, deadline=deadline, passing=MENDABLE, clock=self._clock
         )
 
-    def _raise(self, expected: Bounds | None) -> _Resized:
+    def _raise(self, ours: Bounds | None) -> _Resized:
         lease = self._hold()
         changes = self.progress.plan["changes"]
         before, made = changes["before"], changes["made"]
-        bounds = expected or before["bounds"]
         if (lease["changed_by"], lease["changes"]) != (self._holder.run, changes):
             # Nothing of it can have been done yet. So what is there is somebody's own, even where
             # it is just what is about to be made.
-            strength: Strength = {
-                "desired_count": self._service.describe().desired_count,
-                "bounds": expected or self._service.bounds(),
+            count = self._service.describe().desired_count
+            theirs: Strength = {
+                "desired_count": count,
+                "bounds": before["bounds"] if ours else self._service.bounds(),
             }
-            if strength != {"desired_count": before["desired_count"], "bounds": bounds}:
-                count = strength["desired_count"]
-                return {"desired_count": count, "at": self._clock(), "theirs": strength}
+            if theirs != before:
+                return {"desired_count": count, "at": self._clock(), "theirs": theirs}
             # Written down first: a crash right after this leaves a note of more than was done.
             self._outside.leases.record(self._service_arn, self._holder, changes)
+        bounds = ours or before["bounds"]
         if bounds and made["bounds"]:
             found = self._service.change_bounds(bounds, made["bounds"])
             if found and found["highest"] < made["desired_count"]:
