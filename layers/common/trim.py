@@ -30,8 +30,11 @@ _KEPT_FILES = ("service-2", "endpoint-rule-set-1", "paginators-1")
 _UNUSED = (
     "bin",
     "boto3/data",
+    "boto3/docs",
     "boto3/examples",
+    "boto3/resources",
     "botocore/cacert.pem",  # certifi's is the one that is used.
+    "botocore/docs/bcdoc",
     "dateutil/zoneinfo/*.tar.gz",
     "aws_lambda_powertools/event_handler/openapi/swagger_ui/*.min.*",
     # These need packages that are not here.
@@ -59,11 +62,26 @@ def __getattr__(name):
 """
 
 
-# What is imported for all, and no function uses: for S3, for HTTP/2, metrics and traces.
+# What is imported for all, and no function uses: for S3, for HTTP/2, boto3's resources, metrics and
+# traces, and what writes the documentation of a client's methods.
 _LEFT_OUT = {
     "boto3/compat.py": (
         ("from s3transfer.manager import TransferConfig\n", ""),
         ("hasattr(TransferConfig, 'UNSET_DEFAULT')", "False"),
+    ),
+    "botocore/docs/__init__.py": (("from botocore.docs.service import ServiceDocumenter\n", ""),),
+    "botocore/docs/docstring.py": (
+        ("from botocore.docs.bcdoc.restdoc import DocumentStructure\n", ""),
+        ("from botocore.docs.method import document_model_driven_method\n", ""),
+        ("from botocore.docs.paginator import document_paginate_method\n", ""),
+        ("from botocore.docs.waiter import document_wait_method\n", ""),
+    ),
+    "boto3/session.py": (
+        ("from .resources.factory import ResourceFactory\n", ""),
+        (
+            "ResourceFactory(\n            self._session.get_component('event_emitter')\n        )",
+            "None",
+        ),
     ),
     "urllib3/http2/__init__.py": (
         ("from importlib.metadata import version\n", ""),
