@@ -113,6 +113,15 @@ def test_version_is_published_and_the_old_one_kept_when_the_revision_has_changed
     assert "DeletionPolicy" not in RESOURCES[name]
 
 
+def test_names_of_functions_fit_when_the_stack_has_as_long_a_name_as_is_said() -> None:
+    (most,) = re.findall(
+        r"name of at most (\d+) characters", (PATH.parent / "README.md").read_text()
+    )
+    suffixes = [one["FunctionName"]["Fn::Sub"].partition("}")[2] for one in FUNCTIONS.values()]
+
+    assert int(most) + max(map(len, suffixes)) == 64
+
+
 def test_recycle_may_begin_as_many_further_executions_as_it_needs() -> None:
     # Else Lambda drops the seventeenth of a chain, and nobody puts the service back.
     assert FUNCTIONS["RecycleServiceFunction"]["RecursiveLoop"] == "Allow"

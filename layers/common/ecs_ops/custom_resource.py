@@ -220,6 +220,16 @@ class CustomResourceRequest:
             case "Delete":
                 return ("delete",)
 
+    def is_left_out_of_rollbacks(self, work: RunTaskProperties | None) -> bool:
+        """Say whether nothing runs for it while its stack rolls back.
+
+        Args:
+            work: what it is to run; None when that is nothing, or wrong: to refuse the old
+                properties would stop the rollback, for nothing would have run.
+        """
+        # A Create can only be late then.
+        return not work or not work.run_on_rollback or self.request_type == "Create"
+
     @property
     def is_ours(self) -> bool:
         """Whether the physical id is one this function makes.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # "standard" retries throttling and 5xx with jitter. Three attempts are for a hiccup; a longer
 # outage belongs to whoever waits without being billed: durable execution, or the queue. A call that
-# hangs each time takes 39 of the 60 seconds that a function has.
+# hangs each time takes 39 of the 60 seconds that a function has; run_task has 180.
 _CONFIG = Config(
     connect_timeout=3,
     read_timeout=10,

@@ -80,19 +80,25 @@ class EventLog:
             message: event for message, event in events.items() if containers_disagree(event.detail)
         }
         certain = {message: event for message, event in events.items() if message not in disputed}
-        back = self._keep(certain, now, time_left, reserve=_SECONDS_FOR_ALERTS)
-        # ECS may have taken most of the time, and who is in doubt is not told of.
-        return back | self._keep(disputed, now, time_left, reserve=0) if disputed else back
+        records = self._records(certain, {}, now)
+        back = self._keep(records, events, now, time_left, reserve=_SECONDS_FOR_ALERTS)
+        if disputed:
+            essential, doubtful = self._ask(disputed, time_left)
+            records = self._records(disputed, essential, now)
+            # ECS may have taken most of the time, and who is in doubt is not told of.
+            back |= self._keep(records, events, now, time_left, reserve=0, doubtful=doubtful)
+        return back
 
     def _keep(
         self,
+        records: Mapping[str, EventRecord],
         events: Mapping[str, EcsEvent],
         now: int,
         time_left: Callable[[], float],
         *,
         reserve: float,
+        doubtful: Collection[str] = (),
     ) -> frozenset[str]:
-        records, doubtful = self._records(events, now, time_left)
         unwritten = self._table.write(records.values(), time_left=lambda: time_left() - reserve)
         untold = self._alerts.send(
             [
@@ -125,38 +131,51 @@ class EventLog:
             self._put({"TasksStopped": len(tasks)}, Cluster=cluster, Service=service)
 
     def _records(
-        self, events: Mapping[str, EcsEvent], now: int, time_left: Callable[[], float]
-    ) -> tuple[dict[str, EventRecord], set[str]]:
-        """Return the records of the events that are kept, and the messages that are in doubt."""
-        records: dict[str, EventRecord] = {}
+        self, events: Mapping[str, EcsEvent], essential: Mapping[str, Collection[str]], now: int
+    ) -> dict[str, EventRecord]:
+        """Return the records of the events that are kept."""
+        records = {
+            message: record_of(
+                event,
+                retention_days=self._retention_days,
+                now=now,
+                essential=essential.get(message),
+            )
+            for message, event in events.items()
+        }
+        return {
+            message: record
+            for message, record in records.items()
+            if not self._clusters or record.get("clusterArn") in {None, *self._clusters}
+        }
+
+    def _ask(
+        self, events: Mapping[str, EcsEvent], time_left: Callable[[], float]
+    ) -> tuple[dict[str, frozenset[str]], set[str]]:
+        """Return the essential containers of these tasks, and the messages that are in doubt."""
+        essential: dict[str, frozenset[str]] = {}
         doubtful: set[str] = set()
         silent: set[str] = set()
         for message, event in events.items():
-            essential = None
             definition = str(event.detail.get("taskDefinitionArn") or "")
             where = definition.partition(":task-definition/")[0]
-            is_asked = definition and where not in silent and containers_disagree(event.detail)
-            if is_asked and (doubtful or time_left() <= 0):
+            if not definition or where in silent:
+                continue
+            if doubtful or time_left() <= 0:
                 # What ECS has no time for once, it has no time for the next moment.
                 doubtful.add(message)
-            elif is_asked:
-                try:
-                    essential = self._essential_containers(definition)
-                except Transient:
-                    doubtful.add(message)
-                except AwsFailure:
-                    # Then all containers decide. One call in vain is enough, for each account and
-                    # Region: another's is refused always, and that says nothing of our own.
-                    silent.add(where)
-                except NotFound:
-                    pass  # Then, too.
-            record = record_of(
-                event, retention_days=self._retention_days, now=now, essential=essential
-            )
-            cluster = record.get("clusterArn")
-            if not self._clusters or cluster is None or cluster in self._clusters:
-                records[message] = record
-        return records, doubtful & records.keys()
+                continue
+            try:
+                essential[message] = self._essential_containers(definition)
+            except Transient:
+                doubtful.add(message)
+            except AwsFailure:
+                # Then all containers decide. One call in vain is enough, for each account and
+                # Region: another's is refused always, and that says nothing of our own.
+                silent.add(where)
+            except NotFound:
+                pass  # Then, too.
+        return essential, doubtful
 
     def _essential_containers(self, task_definition: str) -> frozenset[str]:
         """Ask once for each revision: it never changes."""

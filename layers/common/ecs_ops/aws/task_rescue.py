@@ -124,12 +124,15 @@ def _was_to_be_skipped(context: DurableContext, outside: Outside, find: Find, be
         request = _request_of(find())
         if request is None:
             return False
+        work = None
         try:
             work = work_of(request)
-            if work is None or work.run_on_rollback:
-                return work is None
+            if work is None:
+                return True
         except InvalidRequest:
             pass  # Refused, unless the stack rolls back.
+        if not request.is_left_out_of_rollbacks(work):
+            return False
         try:
             stack = look_at_stack(request, outside.stacks, outside.clock)
         except EcsOpsError as error:

@@ -3,7 +3,7 @@
 The promise: one answer, a true one, before CloudFormation stops waiting. Hence the order of the
 operations, each of which may be the one at which the function is killed:
 
-    begin            when the request was sent; every deadline counts from it
+    begin            when the request was sent, and when it came; deadlines count from these
     stop-leftovers   on Delete: tasks of this resource that still run
     stack-status     while the stack rolls back, or when it is done, nothing runs
     stop-leftovers   of an Update that is undone: the task that nobody waits for any more
@@ -361,8 +361,7 @@ class _Flow:
                 # CloudFormation has ceased to wait for the update that is undone.
                 clusters = request.cluster, request.old_cluster
                 self._stop_leftovers(("wait",), "its update is rolled back", clusters)
-            # To refuse the old properties would stop the rollback, for nothing would have run.
-            if not work or not work.run_on_rollback or request.request_type == "Create":
+            if request.is_left_out_of_rollbacks(work):
                 return request.skipped()
         if wrong:
             raise wrong
@@ -522,7 +521,7 @@ class _Flow:
             except NotPlaced as error:
                 return _not_yet(self._told(error), doubt=False)
             except RoleNotAssumed as error:
-                over = self.outside.clock() > self.began + _PATIENCE_WITH_ROLES
+                over = self.outside.clock() > self.arrived + _PATIENCE_WITH_ROLES
                 return {**_not_yet(self._told(error), doubt=False), "over": over}
             except Transient as error:
                 return _not_yet(self._told(error), doubt=doubt or asked)
